@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
+
+from zabzmq.core.zxid import Zxid
+from zabzmq.machine.operations import Answer, Operation, Query, Result
 
 
 class StateMachine(Protocol):
@@ -12,8 +16,17 @@ class StateMachine(Protocol):
     compare them). `snapshot` is the exact state, from which `restore` makes an equal machine.
     """
 
+    def apply(self, operations: Iterable[Operation], by: str, first: Zxid) -> list[Result]:
+        """Execute operations of this machine in order, for the client named `by`; one result for each.
+
+        `first` is the zxid of the first one, the others follow counter by counter. Never raises for what a client
+        asked: a refusal is a result like any other.
+        """
+
+    def query(self, query: Query) -> Answer: ...
     @property
     def digest(self) -> int: ...
     def full_digest(self) -> int: ...
     def snapshot(self) -> bytes: ...
-    def restore(self, data: bytes) -> None: ...
+    def restore(self, data: bytes | memoryview) -> None:
+        """Become the machine that `snapshot` described. Raises msgspec.DecodeError on damage."""

@@ -61,7 +61,10 @@ class Cas(Struct, array_like=True, frozen=True, tag="kv.cas", forbid_unknown_fie
     value: Blob
 
 
-Operation: TypeAlias = Register | Target | Guess | Put | Delete | Cas
+SessionOperation: TypeAlias = Target | Guess | Put | Delete | Cas
+"""What a session may ask for."""
+
+Operation: TypeAlias = Register | SessionOperation
 
 
 # ---- results: of operations --------------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ class Gone(Struct, array_like=True, frozen=True, tag="gone"):
     """Applied once, but its result is no longer kept (C2: OK without a result)."""
 
 
-Result: TypeAlias = None | Refused | Registered | TargetSet | Guessed | Deleted | Gone
+Result: TypeAlias = Refused | Registered | TargetSet | Guessed | Deleted | Gone | None
 """None: done, nothing to tell (kv.put, kv.cas)."""
 
 
@@ -108,7 +111,9 @@ Result: TypeAlias = None | Refused | Registered | TargetSet | Guessed | Deleted 
 
 
 class GameQuery(Struct, array_like=True, frozen=True, tag="game.get", forbid_unknown_fields=True):
-    pass
+    """`reveal` asks for the secret too: it is none from the cluster, a player just need not be told."""
+
+    reveal: bool = False
 
 
 class KvQuery(Struct, array_like=True, frozen=True, tag="kv.get", forbid_unknown_fields=True):
@@ -119,7 +124,8 @@ Query: TypeAlias = GameQuery | KvQuery
 
 
 class GameState(Struct, array_like=True, frozen=True, tag="game"):
-    """`closest` is None before the first guess of a round; `target`, `owner`, `opener` before the first round."""
+    """`closest` is None before the first guess of a round; `target`, `owner`, `opener` before the first round;
+    `secret` also unless asked for."""
 
     round: int
     open: bool
@@ -161,6 +167,7 @@ class Run(Struct, array_like=True, frozen=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_runs = msgspec.msgpack.Decoder(list[Run]).decode
 decode_operations = msgspec.msgpack.Decoder(list[Operation]).decode
+decode_session_operations = msgspec.msgpack.Decoder(list[SessionOperation]).decode
 decode_results = msgspec.msgpack.Decoder(list[Result]).decode
 decode_queries = msgspec.msgpack.Decoder(list[Query]).decode
 decode_answers = msgspec.msgpack.Decoder(list[Answer]).decode
