@@ -83,12 +83,12 @@ def _seed(session: SessionId, name: str) -> int:
     return xxh3_64_intdigest(name.encode(), xxh3_64_intdigest(_pack_pair(*session)))
 
 
-def _head_item(session: Session) -> int:
-    return xxh3_64_intdigest(_pack_head(session.expected, *session.used), session.seed)
+def _head_item(seed: int, expected: int, epoch: int, counter: int) -> int:
+    return xxh3_64_intdigest(_pack_head(expected, epoch, counter), seed)
 
 
-def _run_item(seed: int, seq: int, count: int, zxid: tuple[int, int], results: bytes) -> int:
-    return xxh3_64_intdigest(results, xxh3_64_intdigest(_pack_run(seq, count, *zxid), seed))
+def _run_item(seed: int, seq: int, count: int, epoch: int, counter: int, results: bytes) -> int:
+    return xxh3_64_intdigest(results, xxh3_64_intdigest(_pack_run(seq, count, epoch, counter), seed))
 
 
 class Sessions:
@@ -117,40 +117,45 @@ class Sessions:
             _, old = self._table.popitem(last=False)
             self._sum -= old.item + sum(run.item for run in old.runs)
         made = (zxid.epoch, zxid.counter)
-        entry = Session(made, name, 1, made, [], 0, 0, _seed(made, name), 0)
-        entry.item = _head_item(entry)
+        seed = _seed(made, name)
+        entry = Session(made, name, 1, made, [], 0, 0, seed, _head_item(seed, 1, *made))
         self._table[made] = entry
         self._sum = (self._sum + entry.item) & _MASK
         return made
 
-    def record(self, session: SessionId, acked: int, zxid: Zxid, count: int, results: bytes) -> None:
-        """`session` executed its next `count` operations at `zxid`, or none and was just heard of.
+    def get(self, session: SessionId) -> Session | None:
+        return self._table.get(session)
+
+    def record(self, entry: Session, acked: int, zxid: Zxid, count: int, results: bytes) -> None:
+        """This session executed its next `count` operations at `zxid`, or none and was just heard of.
 
         What it has acked is dropped, and what exceeds the bounds, oldest first; the newest run is always kept.
         """
-        entry = self._table[session]
-        self._table.move_to_end(session)
-        runs, delta = entry.runs, -entry.item
+        epoch, counter = zxid
+        runs, seed, delta = entry.runs, entry.seed, -entry.item
         if count:
-            item = _run_item(entry.seed, entry.expected, count, zxid, results)
-            runs.append(StoredRun(entry.expected, count, zxid.epoch, zxid.counter, results, item))
+            item = _run_item(seed, entry.expected, count, epoch, counter, results)
+            runs.append(StoredRun(entry.expected, count, epoch, counter, results, item))
             entry.expected += count
             entry.kept += count
             entry.kept_bytes += len(results)
             delta += item
         drop = 0
         for run in runs:
-            over = entry.kept > RESULTS_KEPT or entry.kept_bytes > RESULT_BYTES_KEPT
-            if run.seq + run.count > acked and not (over and drop < len(runs) - 1):
-                break
+            if run.seq + run.count > acked:
+                over = entry.kept > RESULTS_KEPT or entry.kept_bytes > RESULT_BYTES_KEPT
+                if not over or drop == len(runs) - 1:
+                    break
             drop += 1
             entry.kept -= run.count
             entry.kept_bytes -= len(run.results)
             delta -= run.item
-        del runs[:drop]
-        entry.used = (zxid.epoch, zxid.counter)
-        entry.item = _head_item(entry)
-        self._sum = (self._sum + delta + entry.item) & _MASK
+        if drop:
+            del runs[:drop]
+        entry.used = (epoch, counter)
+        entry.item = item = _head_item(seed, entry.expected, epoch, counter)
+        self._sum = (self._sum + delta + item) & _MASK
+        self._table.move_to_end(entry.id)
 
     def stored(self, session: SessionId, seq: int, count: int) -> list[Piece]:
         """What is kept of operations `seq` to `seq + count - 1`, all applied before, in order and without holes."""
@@ -176,9 +181,9 @@ class Sessions:
         total = 0
         for entry in self._table.values():
             seed = _seed(entry.id, entry.name)
-            total += xxh3_64_intdigest(_pack_head(entry.expected, *entry.used), seed)
+            total += _head_item(seed, entry.expected, *entry.used)
             for run in entry.runs:
-                total += _run_item(seed, run.seq, run.count, (run.epoch, run.counter), run.results)
+                total += _run_item(seed, run.seq, run.count, run.epoch, run.counter, run.results)
         return total & _MASK
 
     def snapshot(self) -> bytes:

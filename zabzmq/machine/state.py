@@ -98,23 +98,24 @@ class ReplicatedState:
         session, seq, count = run.session, run.seq, len(run.ops)
         if session == NO_SESSION:
             return self._register(run, first)
-        name, expected = self.sessions.name(session), self.sessions.expected(session)
-        if name is None or expected is None:
+        entry = self.sessions.get(session)
+        if entry is None:
             return _refuse_all(run, "", first, "expired_client", "this session is unknown or has expired")
+        name, expected = entry.name, entry.expected
         if seq > expected:
             # Cannot happen: a leader proposes a session's runs in order, and a history has no holes, so what is
             # delivered is a prefix of what some leader saw. Were it to happen by a bug of ours, executing the run
             # would lose the operations before it for good; refusing it without a record leaves them to a retry.
             return _refuse_all(run, name, first, "seq_gap", f"operation {seq} came before operation {expected}")
-        repeated = min(expected - seq, count)
-        if not repeated:
+        if seq == expected:
             results = encode(self._execute(run.ops, name, first))
-            self.sessions.record(session, run.acked, first, count, results)
+            self.sessions.record(entry, run.acked, first, count, results)
             return AppliedRun(session, name, seq, count, first, results)
+        repeated = min(expected - seq, count)
         stored = [r for piece in self.sessions.stored(session, seq, repeated) for r in decode_results(piece.results)]
         fresh_at = Zxid(first.epoch, first.counter + repeated)
         fresh = self._execute(run.ops[repeated:], name, fresh_at)
-        self.sessions.record(session, run.acked, fresh_at, len(fresh), encode(fresh))
+        self.sessions.record(entry, run.acked, fresh_at, len(fresh), encode(fresh))
         return AppliedRun(session, name, seq, count, first, encode(stored + fresh), repeated)
 
     def _execute(self, ops: list[Operation], name: str, first: Zxid) -> list[Result]:
