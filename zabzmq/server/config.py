@@ -173,7 +173,7 @@ def load(
             f"{origins['nodes']} says {count} nodes, {path} lists {len(tables)}: leave one of them out", exit_code=2
         )
     if not tables:
-        tables = [_NodeTable(id=i) for i in range(count)]
+        tables = [_NodeTable(id=number) for number in range(count)]
     listens = [_listen(table, base) for table in sorted(tables, key=lambda t: t.id)]
     _check_distinct(listens, str(path) if path is not None else origins["base_port"])
     return Config(name, tuple(listens), data, logs, base, origins)
@@ -196,7 +196,7 @@ def _read(path: Path) -> tuple[_File, list[_NodeTable]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: is not TOML: {e}") from None
     file = _convert(raw, _File, str(path))
-    tables = []
+    tables: list[_NodeTable] = []
     for position, raw_node in enumerate(file.node, start=1):
         table = _convert(raw_node, _NodeTable, f"{path}: [[node]] number {position}")
         if any(table.id == other.id for other in tables):

@@ -1,0 +1,137 @@
+"""Messages and operands in words: as members of a JSON event, and as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from zabzmq.core.history import Batch
+from zabzmq.core.messages import (
+    WIRE_NAMES,
+    Ack,
+    AckEpoch,
+    AckNewLeader,
+    Commit,
+    FollowerInfo,
+    LeaderInfo,
+    Message,
+    Nack,
+    NewLeader,
+    Notification,
+    Phase,
+    Propose,
+    Snap,
+    SnapChunk,
+    State,
+    SyncProgress,
+    SyncTxns,
+    Trunc,
+    UpToDate,
+    Vote,
+)
+from zabzmq.core.zxid import LinkId, ProcessId, Zxid
+
+encode_json = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def plain(value: Any) -> Any:
+    """An operand of an event as JSON can hold it: zxids as pairs, processes as node ids."""
+    if isinstance(value, ProcessId):
+        return value.peer
+    if isinstance(value, LinkId):
+        return str(value)
+    if isinstance(value, State | Phase):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, set | frozenset):
+        return [plain(v) for v in sorted(value)]
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def batch_operands(batches: tuple[Batch, ...]) -> str:
+    """`z` the last, `z0` the first, `count` the operations."""
+    if not batches:
+        return ""
+    first, last = batches[0].first, batches[-1].last
+    count = batches[0].count if len(batches) == 1 else sum(batch.count for batch in batches)
+    return f',"z":[{last.epoch},{last.counter}],"z0":[{first.epoch},{first.counter}],"count":{count}'
+
+
+def operands(message: Message) -> str:
+    """The operands of a message as JSON members, each after a comma; those of every batch by hand, for speed."""
+    match message:
+        case Propose(epoch, batches, committed):
+            return f'{batch_operands(batches)},"epoch":{epoch},"committed":[{committed.epoch},{committed.counter}]'
+        case Ack(epoch, zxid) | Commit(epoch, zxid):
+            return f',"z":[{zxid.epoch},{zxid.counter}],"epoch":{epoch}'
+        case SyncTxns(epoch, batches):
+            return f'{batch_operands(batches)},"epoch":{epoch}'
+        case SnapChunk(epoch, offset, data):
+            return f',"epoch":{epoch},"offset":{offset},"bytes":{len(data)}'
+        case _:
+            fields = {name: plain(value) for name, value in message._asdict().items()}
+            return f",{encode_json(fields).decode()[1:-1]}" if fields else ""
+
+
+def vote_fields(note: Notification) -> dict[str, Any]:
+    fields: dict[str, Any] = {"state": note.state, "round": note.round, "vote": None, "leader": note.leader}
+    if note.vote is not None:
+        fields["vote"] = {"leader": note.vote.leader, "epoch": note.vote.epoch, "z": note.vote.zxid}
+    return fields
+
+
+# ---- words for people --------------------------------------------------------------------------------------------
+
+
+def word(value: Any) -> str:
+    if isinstance(value, Zxid):
+        return str(value)
+    value = plain(value)
+    return value if isinstance(value, str) else str(encode_json(value), "utf-8")
+
+
+def vote_text(vote: Vote | None) -> str:
+    return "none: this node may not count yet" if vote is None else f"({vote.epoch}, {vote.zxid}, {vote.leader.peer})"
+
+
+def span(first: Zxid, last: Zxid) -> str:
+    return str(last) if first == last else f"{first} to {last}"
+
+
+def operations(count: int) -> str:
+    return "" if count == 1 else f" ({count} operations)"
+
+
+def told(message: Message) -> str:
+    """A message in words, or "" when it is not worth a line."""
+    name = WIRE_NAMES[type(message)]
+    match message:
+        case Propose(_, batches, _) | SyncTxns(_, batches):
+            if not batches:
+                return ""
+            return f"{name} {span(batches[0].first, batches[-1].last)}{operations(sum(b.count for b in batches))}"
+        case Ack(_, zxid) | Commit(_, zxid) | AckNewLeader(_, zxid) | NewLeader(_, zxid) | UpToDate(_, zxid):
+            return f"{name} {zxid}"
+        case Trunc(_, to):
+            return f"{name} to {to}"
+        case Snap(_, zxid, _, _, size):
+            return f"{name} {zxid} ({size} bytes)"
+        case FollowerInfo(accepted):
+            return f"{name}: promised epoch {accepted} so far"
+        case LeaderInfo(epoch, _):
+            return f"{name}: epoch {epoch}"
+        case AckEpoch(epoch, current, last):
+            return f"{name}: epoch {epoch} promised, history of epoch {current} up to {last}"
+        case Nack(reason, _):
+            return f"{name} {reason.name}"
+        case SyncProgress() | SnapChunk():
+            return ""
+        case _:
+            return name
