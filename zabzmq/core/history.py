@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     first: Zxid
     prev: Zxid
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     time_ms: int
     admit: Admit | None
     data: bytes

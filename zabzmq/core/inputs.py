@@ -143,7 +143,7 @@ class Request(NamedTuple):
     """Operations of clients that arrived together: `count` transactions in `data`, to be one batch."""
 
     data: bytes
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count
     time_ms: int
 
 
