@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from msgspec import Raw
+
 from zabzmq.core.effects import Append, Fail, Moved, Proposed, Publish, Report, Send, SendVote, Truncate
 from zabzmq.core.history import Batch
 from zabzmq.core.inputs import Durable, LinkLost, Received, Tick
 from zabzmq.core.messages import Ack, Commit, HbEcho, Heartbeat, Notification, Phase, Propose, State, Vote
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
-from zabzmq.trace.event import LINES_PER_SECOND, EventObserver
+from zabzmq.trace.event import LINES_PER_SECOND, Event, EventObserver, encode_events
 
 LEADER = ProcessId(PeerId(0), 11, 1)
 LEARNER = ProcessId(PeerId(2), 22, 5)
@@ -23,13 +25,13 @@ class Watched:
     """An observer whose events and lines are kept."""
 
     def __init__(self, process: ProcessId) -> None:
-        self.json: list[str] = []
+        self.told: list[Event | Raw] = []
         self.lines: list[str] = []
-        self.observer = EventObserver(process, self.json.append, self.lines.append, lambda: "12:00:00.000")
+        self.observer = EventObserver(process, self.told.append, self.lines.append, lambda: "12:00:00.000")
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.json]
+        return [json.loads(line) for line in encode_events(self.told).splitlines()]
 
     def event(self, kind: str) -> dict[str, Any]:
         (found,) = [event for event in self.events if event["k"] == kind]
@@ -71,7 +73,7 @@ def test_a_batch_is_one_event_however_many_operations_it_holds() -> None:
     big = BATCH._replace(count=500)
     learner.observer.on_step(1, Received(LEADER, LINK, Propose(3, (big,), ZERO)), [Append(1, (big,))])
     learner.observer.on_step(3.5, Durable(1, big.last), [Send(LINK, Ack(3, big.last))])
-    learner.observer.on_applied(4, big.last, 500, 0xABCD << 48)
+    learner.observer.on_applied(4, big.last, 0xABCD << 48)
     assert [e["k"] for e in learner.events] == ["recv", "persist", "send", "apply"]
     assert learner.event("persist")["ms"] == 2.5
     assert learner.event("apply")["state"] == "abcd000000000000"
@@ -81,7 +83,7 @@ def test_heartbeats_are_told_once_a_second_with_a_count() -> None:
     learner = Watched(LEARNER)
     for at in range(17):
         learner.observer.on_step(at, Received(LEADER, None, BEAT), [Send(LINK, HbEcho(3, at, False))])
-    assert learner.json == []
+    assert learner.events == []
     learner.observer.idle(1000.0)
     assert [(e["k"], e["type"], e["count"]) for e in learner.events] == [
         ("recv", "HEARTBEAT", 17),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zabzmq.trace.logfile import Drain, LogFile
+from zabzmq.trace.logfile import Drain, LogFile, encode_text
 
 
 def test_files_are_rotated_and_the_oldest_dropped(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_cannot_be_written_is_counted_and_the_next_write_starts_anew(tmp_pa
     blocker = tmp_path / "logs"
     blocker.write_text("a file where the directory should be", encoding="utf-8")
     log = LogFile(blocker / "x.log")
-    drain = Drain(log.write, "test-log")
+    drain = Drain(encode_text, log.write, "test-log")
     drain.put("one\n")
     drain.put("two\n")
     drain.flush()
@@ -70,7 +70,7 @@ def test_a_stalled_disk_holds_up_nobody_and_costs_the_lines_beyond_the_bound() -
         assert go_on.wait(10)
         written.append(data)
 
-    drain = Drain(write, "test-log", pending_bytes_max=100)
+    drain = Drain(encode_text, write, "test-log", pending_bytes_max=100)
     drain.put("first\n")
     drain.flush()
     assert stalled.wait(10)
@@ -88,7 +88,7 @@ def test_a_stalled_disk_holds_up_nobody_and_costs_the_lines_beyond_the_bound() -
 
 def test_closing_writes_what_is_left(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "x.log")
-    drain = Drain(log.write, "test-log")
+    drain = Drain(encode_text, log.write, "test-log")
     drain.put("last words\n")
     drain.close(timeout=10)
     assert (tmp_path / "x.log").read_bytes() == b"last words\n"

@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from zlib import crc32
 
+import msgspec
+from msgspec import Raw, Struct
+
 from zabzmq.core.effects import (
     Append,
     Busy,
@@ -63,7 +66,6 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
 from zabzmq.trace.words import (
-    batch_operands,
     encode_json,
     operands,
     operations,
@@ -88,7 +90,37 @@ PLACE_NAMES: Final = {
     Phase.BROADCAST: "broadcast",
 }
 
-Sink = Callable[[str], None]
+
+class Event(Struct, omit_defaults=True, gc=False):
+    """What happens for every batch, in the shape it has on disk; everything rarer comes as ready JSON."""
+
+    v: int
+    n: int
+    boot: str
+    seq: int
+    t: float
+    lc: int
+    k: str
+    type: str | None = None
+    source: int | None = msgspec.field(default=None, name="from")
+    to: int | None = None
+    mid: str | None = None
+    z: Zxid | None = None
+    z0: Zxid | None = None
+    count: int | None = None
+    prev: Zxid | None = None
+    epoch: int | None = None
+    committed: Zxid | None = None
+    ms: float | None = None
+    state: str | None = None
+
+
+def encode_events(events: list[Event | Raw]) -> bytes:
+    """Events as lines of JSON."""
+    return _encoder.encode_lines(events)
+
+
+_encoder = msgspec.json.Encoder()
 
 
 class Observer(Protocol):
@@ -96,16 +128,8 @@ class Observer(Protocol):
 
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None: ...
 
-    def on_applied(self, now: float, zxid: Zxid, count: int, digest: int) -> None:
-        """The state machine has applied `count` operations and stands at `zxid`."""
-
-
-class NoObserver:
-    """Watches nothing."""
-
-    def on_step(self, now: float, event: Input, effects: list[Effect]) -> None: ...
-
-    def on_applied(self, now: float, zxid: Zxid, count: int, digest: int) -> None: ...
+    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
+        """The replicated state stands at `zxid` now."""
 
 
 def boot_of(process: ProcessId) -> str:
@@ -157,22 +181,29 @@ class _LinkCount:
 class EventObserver:
     """Turns the steps of one node into events and lines.
 
-    `json_sink` takes whole lines of JSON, `text_sink` whole lines for people. `time_of_day` is asked for the stamp
+    `events` takes what `encode_events` makes lines of, `lines` whole lines for people. `time_of_day` gives the stamp
     of a line; `t` of an event is the monotonic clock that all processes of a host share, in seconds.
     """
 
     def __init__(
-        self, process: ProcessId, json_sink: Sink, text_sink: Sink, time_of_day: Callable[[], str], epoch: int = 0
+        self,
+        process: ProcessId,
+        events: Callable[[Event | Raw], None],
+        lines: Callable[[str], None],
+        time_of_day: Callable[[], str],
+        epoch: int = 0,
     ) -> None:
         self.process = process
         self.boot = boot_of(process)
         self.seq = 0
         self.lamport = 0
-        self._json = json_sink
-        self._text = text_sink
+        self._node = process.peer
+        self._now = self._t = 0.0  # of the last event, as it came and as it is told
+        self._proposal: tuple[Propose | None, Zxid | None, Zxid | None, int | None] = (None, None, None, None)
+        self._events = events
+        self._lines = lines
         self._time_of_day = time_of_day
         self._budget = LineBudget(LINES_PER_SECOND)
-        self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
         self._state = State.LOOKING
         self._phase = Phase.ELECTION
         self._epoch = epoch
@@ -227,10 +258,12 @@ class EventObserver:
             if done is not None:
                 done(now, effect)
 
-    def on_applied(self, now: float, zxid: Zxid, count: int, digest: int) -> None:
-        self._hot(now, f'"k":"apply","z":[{zxid.epoch},{zxid.counter}],"count":{count},"state":"{digest:016x}"')
+    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
+        event = self._hot(now, "apply")
+        event.z = zxid
+        event.state = f"{digest:016x}"
         if self._budget.admits(now):
-            self._line(f"applied {zxid}{operations(count)}, state {digest >> 48:04x}")
+            self._line(f"applied {zxid}, state {digest >> 48:04x}")
 
     def boot_event(self, now: float, text: str, **fields: Any) -> None:
         """The first event of a process; `text` is its line."""
@@ -259,19 +292,27 @@ class EventObserver:
 
     # ---- the lines of both logs ------------------------------------------------------------------------------
 
-    def _hot(self, now: float, body: str) -> None:
-        """An event whose operands are already JSON: what happens for every batch."""
+    def _hot(self, now: float, kind: str) -> Event:
+        """A new event, to be filled in: for what happens with every batch."""
         self.seq += 1
         self.lamport += 1
-        self._json(f'{self._head}{self.seq},"t":{now / 1000:.6f},"lc":{self.lamport},{body}}}\n')
+        if now != self._now:
+            self._now = now
+            self._t = round(now / 1000, 6)
+        event = Event(1, self._node, self.boot, self.seq, self._t, self.lamport, kind)
+        self._events(event)
+        return event
 
     def _event(self, now: float, kind: str, fields: Mapping[str, Any]) -> None:
-        body = {name: plain(value) for name, value in fields.items()}
-        self._hot(now, f'"k":"{kind}",{encode_json(body).decode()[1:-1]}' if body else f'"k":"{kind}"')
+        """An event with operands of its own."""
+        self.seq += 1
+        self.lamport += 1
+        head = {"v": 1, "n": self.process.peer, "boot": self.boot, "seq": self.seq, "t": round(now / 1000, 6)}
+        self._events(Raw(encode_json({**head, "lc": self.lamport, "k": kind, **plain(fields)})))
 
     def _line(self, text: str) -> None:
         place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
-        self._text(f"{self._time_of_day()}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
+        self._lines(f"{self._time_of_day()}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
 
     def _maybe_line(self, now: float, text: str) -> None:
         if self._budget.admits(now):
@@ -291,15 +332,24 @@ class EventObserver:
         if isinstance(message, Notification):
             self._on_vote_heard(now, source.peer, message)
             return
-        mid = ""
+        mid = None
         if link is not None:
             count = self._link(link, source.peer)
             count.received += 1
-            mid = f',"mid":"{count.name}-{count.their_mark}{count.received}"'
-        self._hot(now, f'"k":"recv","type":"{WIRE_NAMES[kind]}","from":{source.peer}{mid}{operands(message)}')
-        text = told(message)
-        if text and self._budget.admits(now):
-            self._line(f"recv {text} from {source.peer}")
+            mid = f"{count.name}-{count.their_mark}{count.received}"
+        if isinstance(message, Propose | Ack | Commit):
+            event_ = self._hot(now, "recv")
+            event_.type = WIRE_NAMES[kind]
+            event_.source = source.peer
+            event_.mid = mid
+            self._fill(event_, message)
+        else:
+            fields = {"type": WIRE_NAMES[kind], "from": source.peer, "mid": mid}
+            self._event(now, "recv", {**fields, **operands(message)})
+        if self._budget.admits(now):
+            text = told(message)
+            if text:
+                self._line(f"recv {text} from {source.peer}")
 
     def _on_vote_heard(self, now: float, peer: PeerId, note: Notification) -> None:
         content = (note.state, note.round, note.vote, note.leader)
@@ -314,7 +364,9 @@ class EventObserver:
         while self._writing and self._writing[0][0] <= zxid:
             since = self._writing.popleft()[1]
         ms = now - since
-        self._hot(now, f'"k":"persist","z":[{zxid.epoch},{zxid.counter}],"ms":{ms:.3f}')
+        told_ = self._hot(now, "persist")
+        told_.z = zxid
+        told_.ms = round(ms, 3)
         if self._budget.admits(now):
             ack = f", ACK {zxid} to {self._leader.peer}" if self._leader and self._state is State.FOLLOWING else ""
             self._line(f"fsync {zxid} in {ms:.1f} ms{ack if self._phase is Phase.BROADCAST else ''}")
@@ -374,13 +426,18 @@ class EventObserver:
             beat = ("send", name, -1 if count.peer is None else count.peer)
             self._beats[beat] = self._beats.get(beat, 0) + 1
             return
-        to = "null" if count.peer is None else count.peer
         mid = f"{count.name}-{count.our_mark}{count.sent}"
-        self._hot(now, f'"k":"send","type":"{name}","to":{to},"mid":"{mid}"{operands(message)}')
-        if kind is not Propose and kind is not Ack:
-            text = told(message)
-            if text:
-                self._maybe_line(now, f"send {text} to {to}")
+        if isinstance(message, Propose | Ack):
+            event = self._hot(now, "send")
+            event.type = name
+            event.to = count.peer
+            event.mid = mid
+            self._fill(event, message)
+            return
+        self._event(now, "send", {"type": name, "to": count.peer, "mid": mid, **operands(message)})
+        text = told(message)
+        if text:
+            self._maybe_line(now, f"send {text} to {count.peer}")
 
     def _on_send_vote(self, now: float, effect: SendVote) -> None:
         note = effect.message
@@ -396,10 +453,11 @@ class EventObserver:
     def _on_publish(self, now: float, effect: Publish) -> None:
         message: PubMessage = effect.message
         if isinstance(message, Commit):
-            z = message.zxid
-            self._hot(now, f'"k":"commit","z":[{z.epoch},{z.counter}],"epoch":{message.epoch}')
+            event = self._hot(now, "commit")
+            event.z = message.zxid
+            event.epoch = message.epoch
             if self._budget.admits(now):
-                self._line(f"COMMIT {z}: a quorum has it on disk")
+                self._line(f"COMMIT {message.zxid}: a quorum has it on disk")
         else:
             beat = ("send", "HEARTBEAT", -1)
             self._beats[beat] = self._beats.get(beat, 0) + 1
@@ -412,8 +470,11 @@ class EventObserver:
 
     def _on_proposed(self, now: float, effect: Proposed) -> None:
         batch = effect.batch
-        prev = batch.prev
-        self._hot(now, f'"k":"propose"{batch_operands((batch,))},"prev":[{prev.epoch},{prev.counter}]')
+        event = self._hot(now, "propose")
+        event.z0 = batch.first
+        event.z = batch.last
+        event.count = batch.count
+        event.prev = batch.prev
         if self._budget.admits(now):
             self._line(f"PROPOSE {span(batch.first, batch.last)}{operations(batch.count)}")
 
@@ -469,3 +530,16 @@ class EventObserver:
         elif count.peer is None:
             count.peer = peer
         return count
+
+    def _fill(self, event: Event, message: Propose | Ack | Commit) -> None:
+        """The operands of what is said for every batch. A leader says one proposal to many links."""
+        event.epoch = message.epoch
+        if not isinstance(message, Propose):
+            event.z = message.zxid
+            return
+        if self._proposal[0] is not message:
+            batches = message.batches
+            first, last = (batches[0].first, batches[-1].last) if batches else (None, None)
+            self._proposal = (message, first, last, sum(batch.count for batch in batches))
+        _, event.z0, event.z, event.count = self._proposal
+        event.committed = message.committed

@@ -9,11 +9,13 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 FILES_MAX: Final = 4
 PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class LogFile:
@@ -79,17 +81,28 @@ class LogFile:
         self._open()
 
 
-class Drain:
-    """Takes lines without waiting; a daemon thread hands them on in blocks.
+def encode_text(lines: list[str]) -> bytes:
+    return "".join(lines).encode("utf-8", "backslashreplace")
 
-    `write` may wait and may fail: while it does, lines pile up to a bound and are dropped beyond it. `put` only
+
+class Drain(Generic[T]):
+    """Takes things to log without waiting; a daemon thread writes them in blocks.
+
+    `write` may wait and may fail: while it does, blocks pile up to a bound and are dropped beyond it. `put` only
     gathers; nothing moves before `flush`, so a busy loop pays for one wake-up per flush, not per line.
     """
 
-    def __init__(self, write: Callable[[bytes], None], name: str, pending_bytes_max: int = PENDING_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        encode: Callable[[list[T]], bytes],
+        write: Callable[[bytes], None],
+        name: str,
+        pending_bytes_max: int = PENDING_BYTES_MAX,
+    ) -> None:
+        self._encode = encode
         self._write = write
         self._pending_bytes_max = pending_bytes_max
-        self._gathered: list[str] = []
+        self._gathered: list[T] = []
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._lock = threading.Condition()
@@ -100,7 +113,7 @@ class Drain:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, line: str) -> None:
+    def put(self, line: T) -> None:
         self._gathered.append(line)
 
     def flush(self) -> None:
@@ -108,7 +121,7 @@ class Drain:
         if not self._gathered:
             return
         lines, self._gathered = self._gathered, []
-        block = "".join(lines).encode("utf-8", "backslashreplace")
+        block = self._encode(lines)
         with self._lock:
             if self._closed or self._pending_bytes + len(block) > self._pending_bytes_max:
                 self.dropped += len(lines)

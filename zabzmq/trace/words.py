@@ -55,29 +55,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def batch_operands(batches: tuple[Batch, ...]) -> str:
+def batch_operands(batches: tuple[Batch, ...]) -> dict[str, Any]:
     """`z` the last, `z0` the first, `count` the operations."""
     if not batches:
-        return ""
-    first, last = batches[0].first, batches[-1].last
-    count = batches[0].count if len(batches) == 1 else sum(batch.count for batch in batches)
-    return f',"z":[{last.epoch},{last.counter}],"z0":[{first.epoch},{first.counter}],"count":{count}'
+        return {}
+    return {"z": batches[-1].last, "z0": batches[0].first, "count": sum(batch.count for batch in batches)}
 
 
-def operands(message: Message) -> str:
-    """The operands of a message as JSON members, each after a comma; those of every batch by hand, for speed."""
-    match message:
-        case Propose(epoch, batches, committed):
-            return f'{batch_operands(batches)},"epoch":{epoch},"committed":[{committed.epoch},{committed.counter}]'
-        case Ack(epoch, zxid) | Commit(epoch, zxid):
-            return f',"z":[{zxid.epoch},{zxid.counter}],"epoch":{epoch}'
-        case SyncTxns(epoch, batches):
-            return f'{batch_operands(batches)},"epoch":{epoch}'
-        case SnapChunk(epoch, offset, data):
-            return f',"epoch":{epoch},"offset":{offset},"bytes":{len(data)}'
-        case _:
-            fields = {name: plain(value) for name, value in message._asdict().items()}
-            return f",{encode_json(fields).decode()[1:-1]}" if fields else ""
+def operands(message: Message) -> dict[str, Any]:
+    """The operands of a message, without the bytes it carries."""
+    fields = message._asdict()
+    if "batches" in fields:
+        fields.update(batch_operands(fields.pop("batches")))
+    return fields
 
 
 def vote_fields(note: Notification) -> dict[str, Any]:
