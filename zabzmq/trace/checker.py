@@ -85,7 +85,9 @@ def check_history(calls: Iterable[Call], steps_max: int = 20_000_000) -> Verdict
     for key in sorted(parts, key=lambda k: (k is not None, k or b"")):
         game = key is None
         name = "game" if game else f"key {key!r}"
-        verdict = check_part(parts[key], game_model if game else kv_model, EMPTY_GAME if game else None, steps_max, name)
+        verdict = check_part(
+            parts[key], game_model if game else kv_model, EMPTY_GAME if game else None, steps_max, name
+        )
         if not verdict.ok and verdict.decided:
             return verdict
         if not verdict.decided:

@@ -1,0 +1,407 @@
+"""A model of the network between the processes of a simulated ensemble: messages travel as values.
+
+It is made to be as bad as ZeroMQ may be: votes and PUB messages are lost, doubled and overtaken; a link is FIFO
+until it breaks, and then both ends hear of it at times of their own, or a frame is lost in it and its numbers
+show the gap. Cuts are one-way. What a closed link still carried may arrive at whoever has the address now; the
+numbering (net/link.py) must keep it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import NamedTuple, Protocol
+
+from zabzmq.core.inputs import Input, LinkLost, LinkUp, MeshDown, MeshUp, Received
+from zabzmq.core.messages import LinkMessage, Message, Notification, PubMessage
+from zabzmq.core.zxid import LinkId, PeerId, ProcessId
+from zabzmq.net.client_wire import ClientReply, Committed
+from zabzmq.net.link import Links
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How the network behaves during one schedule. Durations in ms, the rest are probabilities per message."""
+
+    delay: float = 0.5
+    slow: float = 0.02  # a message takes up to `slow_by` times as long
+    slow_by: float = 40.0
+    vote_loss: float = 0.0
+    vote_twice: float = 0.0
+    pub_loss: float = 0.0
+    pub_twice: float = 0.0
+    link_loss: float = 0.0  # a frame vanishes inside a link: its numbers show a gap
+    link_twice: float = 0.0
+    link_break: float = 0.0
+    stale: float = 0.0  # a frame of a dead link reaches the next process on that address
+    silent_death: float = 0.0  # a crash or break is noticed only by time-outs
+
+
+CLEAR = Weather()
+NOTICE = 3.0  # ms, until a broken connection is noticed
+TIMEOUT = 1000.0  # ms, until the library's own heartbeats give up a silent connection
+CONNECT_TIMEOUT = 300.0
+
+
+class Host(Protocol):
+    """One living process, as the network sees it."""
+
+    process: ProcessId
+    links: Links
+
+    def hear(self, event: Input) -> None: ...
+
+
+class Fabric(Protocol):
+    """What the network needs of the world."""
+
+    dice: Random
+    now: float
+
+    def later(self, delay: float, act: Callable[[], None]) -> None: ...
+    def host(self, peer: PeerId) -> Host | None: ...
+
+
+class Frame(NamedTuple):
+    """A numbered message of a link, or (message None) the word that its sender has closed it."""
+
+    link: LinkId
+    seq: int
+    source: ProcessId
+    to_peer: PeerId
+    to_incarnation: int
+    message: LinkMessage | None
+
+
+class Connection:
+    """The TCP connection under one link. Side 0 is the learner's, side 1 the leader's."""
+
+    __slots__ = ("broken", "hosts", "link", "ready_at", "stalled")
+
+    def __init__(self, link: LinkId, learner: Host, leader: Host) -> None:
+        self.link = link
+        self.hosts = (learner, leader)
+        self.broken = False  # nothing more is put on it
+        self.ready_at = [0.0, 0.0]  # when the last frame from that side arrives: FIFO
+        self.stalled: tuple[list[Frame], list[Frame]] = ([], [])  # by a cut, from that side
+
+
+class Network:
+    """Every channel between the processes. `delivered` counts messages that reached a peer."""
+
+    def __init__(self, fabric: Fabric, peers: tuple[PeerId, ...], weather: Weather) -> None:
+        self.fabric = fabric
+        self.dice = fabric.dice
+        self.peers = peers
+        self.weather = weather
+        self.delivered = 0
+        self.cut: set[tuple[PeerId, PeerId]] = set()
+        self.connections: dict[LinkId, Connection] = {}
+        self.mesh: set[tuple[PeerId, PeerId]] = set()  # (from, to): from's outgoing connection is up
+        self.mesh_tries: dict[tuple[PeerId, PeerId], int] = {}
+        self.pub_off: set[tuple[PeerId, PeerId]] = set()  # SUB has lost that publisher for now
+
+    # ---- weather ---------------------------------------------------------------------------------------------
+
+    def _delay(self) -> float:
+        weather = self.weather
+        roll = self.dice.random()
+        if roll < weather.slow:
+            return weather.delay * (1 + weather.slow_by * self.dice.random())
+        return weather.delay * (0.5 + roll)
+
+    def set_cut(self, source: PeerId, target: PeerId, on: bool) -> None:
+        """Let nothing pass from `source` to `target`, or let it pass again."""
+        pair = (source, target)
+        if on:
+            self.cut.add(pair)
+            self.fabric.later(TIMEOUT * (0.5 + self.dice.random()), lambda: self._cut_noticed(source, target))
+        else:
+            self.cut.discard(pair)
+            for connection in list(self.connections.values()):
+                for side in (0, 1):
+                    if self._pair(connection, side) == pair and connection.stalled[side]:
+                        frames = connection.stalled[side].copy()
+                        connection.stalled[side].clear()
+                        for frame in frames:
+                            self._carry(connection, side, frame)
+            for ends in (pair, (target, source)):
+                self._connect_mesh(*ends)
+
+    def _cut_noticed(self, source: PeerId, target: PeerId) -> None:
+        """The library's own heartbeats have not come back for too long."""
+        if (source, target) not in self.cut:
+            return
+        for ends in ((source, target), (target, source)):
+            self._lose_mesh(*ends)
+        for connection in list(self.connections.values()):
+            if {h.process.peer for h in connection.hosts} == {source, target}:
+                self.break_link(connection, "silent")
+
+    @staticmethod
+    def _pair(connection: Connection, side: int) -> tuple[PeerId, PeerId]:
+        return (connection.hosts[side].process.peer, connection.hosts[1 - side].process.peer)
+
+    # ---- mesh and PUB ------------------------------------------------------------------------------------------
+
+    def started(self, host: Host) -> None:
+        """A process is up: its sockets connect, and others' to it."""
+        peer = host.process.peer
+        for other in self.peers:
+            if other != peer:
+                self._connect_mesh(peer, other)
+                self._connect_mesh(other, peer)
+
+    def _connect_mesh(self, source: PeerId, target: PeerId) -> None:
+        pair = (source, target)
+        attempt = self.mesh_tries.get(pair, 0) + 1
+        self.mesh_tries[pair] = attempt
+
+        def connected() -> None:
+            if self.mesh_tries[pair] != attempt or pair in self.mesh:
+                return
+            host = self.fabric.host(source)
+            blocked = pair in self.cut or (target, source) in self.cut
+            if host is None or self.fabric.host(target) is None or blocked:
+                return
+            self.mesh.add(pair)
+            host.hear(MeshUp(target))
+
+        self.fabric.later(2 * self._delay() + 20 * self.dice.random(), connected)
+
+    def _lose_mesh(self, source: PeerId, target: PeerId) -> None:
+        pair = (source, target)
+        self.mesh_tries[pair] = self.mesh_tries.get(pair, 0) + 1
+        if pair in self.mesh:
+            self.mesh.discard(pair)
+            host = self.fabric.host(source)
+            if host is not None:
+                host.hear(MeshDown(target))
+
+    def vote(self, source: Host, target: PeerId, message: Notification) -> None:
+        if (source.process.peer, target) in self.mesh:
+            weather = self.weather
+            self._datagram(source, target, message, weather.vote_loss, weather.vote_twice)
+
+    def publish(self, source: Host, message: PubMessage) -> None:
+        weather = self.weather
+        sender = source.process.peer
+        for target in self.peers:
+            # SUB connects as the mesh does.
+            if target != sender and (target, sender) in self.mesh and (target, sender) not in self.pub_off:
+                self._datagram(source, target, message, weather.pub_loss, weather.pub_twice)
+
+    def _datagram(self, source: Host, target: PeerId, message: Message, loss: float, twice: float) -> None:
+        if (source.process.peer, target) in self.cut:
+            return
+        if loss and self.dice.random() < loss:
+            return
+        host = self.fabric.host(target)
+        if host is None:
+            return
+        event = Received(source.process, None, message)
+        self.fabric.later(self._delay(), lambda: self._arrive(host, event))
+        if twice and self.dice.random() < twice:
+            self.fabric.later(self._delay(), lambda: self._arrive(host, event))
+
+    def _arrive(self, host: Host, event: Received) -> None:
+        """Only at the process it was meant for, and only while that lives."""
+        if self.fabric.host(host.process.peer) is not host:
+            return
+        source = event.source
+        over_pub = not isinstance(event.message, Notification)
+        if over_pub:
+            # A SUB is one FIFO to one address: nothing of a process before after what its successor said.
+            sender = self.fabric.host(source.peer)
+            if sender is None or sender.process != source:
+                return
+        verdict = host.links.heard(source, newer=over_pub)
+        for link, why in verdict.lost:
+            host.hear(LinkLost(link, why))
+        if verdict.reason is None:
+            self.delivered += 1
+            host.hear(event)
+
+    def resubscribe(self, host: Host, target: PeerId) -> None:
+        pair = (host.process.peer, target)
+        self.fabric.later(5 + 20 * self.dice.random(), lambda: self.pub_off.discard(pair))
+
+    # ---- links -------------------------------------------------------------------------------------------------
+
+    def open_link(self, learner: Host, link: LinkId, target: PeerId) -> None:
+        ends = (learner.process.peer, target)
+        learner.links.opened(link, target)
+
+        def refused() -> None:
+            self._lose(learner, link, "refused")
+
+        def shaken() -> None:
+            leader = self.fabric.host(target)
+            if leader is None or self.fabric.host(ends[0]) is not learner:
+                refused()
+            elif learner.links.is_open(link):
+                self.connections[link] = Connection(link, learner, leader)
+                learner.hear(LinkUp(link))
+
+        if ends in self.cut or ends[::-1] in self.cut:
+            self.fabric.later(CONNECT_TIMEOUT, refused)
+        elif self.fabric.host(target) is None:
+            self.fabric.later(0.2, refused)
+        else:
+            self.fabric.later(2 * self._delay(), shaken)
+
+    def _lose(self, host: Host, link: LinkId, why: str) -> None:
+        """Tell a process that a link is over, unless it knows."""
+        if self.fabric.host(host.process.peer) is host and host.links.closed(link):
+            host.hear(LinkLost(link, why))
+
+    def send(self, source: Host, link: LinkId, message: LinkMessage | None) -> None:
+        out = source.links.outgoing(link)
+        connection = self.connections.get(link)
+        if out is None or connection is None:
+            return
+        side = 0 if connection.hosts[0] is source else 1
+        if connection.broken:
+            if side == 1:
+                # EHOSTUNREACH (T7): not in the middle of a step, as every failure.
+                self.fabric.later(0.0, lambda: self._lose(source, link, "unreachable"))
+            return
+        weather = self.weather
+        frame = Frame(link, out.seq, source.process, out.peer, out.incarnation, message)
+        if weather.link_break and self.dice.random() < weather.link_break:
+            self.break_link(connection, "reset")
+            return
+        if weather.link_loss and self.dice.random() < weather.link_loss:
+            return
+        self._carry(connection, side, frame)
+        if weather.link_twice and self.dice.random() < weather.link_twice:
+            self._carry(connection, side, frame)
+
+    def _carry(self, connection: Connection, side: int, frame: Frame) -> None:
+        hosts = connection.hosts
+        if self.cut and (hosts[side].process.peer, hosts[1 - side].process.peer) in self.cut:
+            connection.stalled[side].append(frame)
+            return
+        now = self.fabric.now
+        arrives = max(now + self._delay(), connection.ready_at[side])
+        connection.ready_at[side] = arrives
+        host = hosts[1 - side]
+        self.fabric.later(arrives - now, lambda: self._frame_arrives(host, frame))
+
+    def _frame_arrives(self, host: Host, frame: Frame) -> None:
+        living = self.fabric.host(host.process.peer)
+        if living is not host:
+            # The process is gone. Rarely its successor gets what was meant for it; T1 keeps it out.
+            if living is None or self.dice.random() >= self.weather.stale:
+                return
+            host = living
+        seq, message = frame.seq, frame.message
+        verdict = host.links.incoming(
+            frame.link, seq, frame.source, frame.to_peer, frame.to_incarnation, ends=message is None
+        )
+        for link, why in verdict.lost:
+            host.hear(LinkLost(link, why))
+        if verdict.tell_closed:
+            self._tell_closed(host, frame)
+        if verdict.reason is None and message is not None:
+            self.delivered += 1
+            host.hear(Received(frame.source, frame.link, message))
+
+    def _tell_closed(self, host: Host, frame: Frame) -> None:
+        connection = self.connections.get(frame.link)
+        if connection is not None and not connection.broken and host in connection.hosts:
+            side = connection.hosts.index(host)
+            source = frame.source
+            self._carry(connection, side, Frame(frame.link, 0, host.process, source.peer, source.incarnation, None))
+
+    def close_link(self, source: Host, link: LinkId) -> None:
+        connection = self.connections.get(link)
+        if connection is not None and source.links.is_open(link):
+            self.send(source, link, None)
+            if connection.hosts[0] is source:
+                # The learner's socket is closed: what is under way to it is gone. Its last words may arrive or not.
+                connection.broken = True
+                self._notice(connection, 1, "closed by the learner")
+        source.links.closed(link)
+
+    def break_link(self, connection: Connection, why: str) -> None:
+        """Both ends lose it, at times of their own, after or before what is still under way."""
+        if not connection.broken:
+            connection.broken = True
+            self._notice(connection, 0, why)
+            self._notice(connection, 1, why)
+
+    def _notice(self, connection: Connection, side: int, why: str) -> None:
+        delay = NOTICE * self.dice.random()
+        if self.weather.silent_death and self.dice.random() < self.weather.silent_death:
+            delay = TIMEOUT * self.dice.random()
+        elif self.dice.random() < 0.5:
+            delay = max(delay, connection.ready_at[1 - side] - self.fabric.now)
+        host = connection.hosts[side]
+        self.fabric.later(delay, lambda: self._gone(connection, host, why))
+
+    def _gone(self, connection: Connection, host: Host, why: str) -> None:
+        self._lose(host, connection.link, why)
+        if not any(h.links.is_open(connection.link) for h in connection.hosts):
+            self.connections.pop(connection.link, None)
+
+    # ---- the end of a process ------------------------------------------------------------------------------------
+
+    def died(self, host: Host) -> None:
+        """Its kernel closes its sockets; or nobody does, and others find out by time-outs."""
+        peer = host.process.peer
+        silent = bool(self.weather.silent_death) and self.dice.random() < self.weather.silent_death
+        for connection in list(self.connections.values()):
+            if host in connection.hosts:
+                connection.broken = True
+                self._notice(connection, 1 - connection.hosts.index(host), "reset")
+        for other in self.peers:
+            if other != peer:
+                self.mesh.discard((peer, other))
+                self.mesh_tries[(peer, other)] = self.mesh_tries.get((peer, other), 0) + 1
+                if (other, peer) in self.mesh:
+                    delay = TIMEOUT * (0.5 + self.dice.random()) if silent else 10 * self.dice.random()
+                    self._mesh_down_later(other, peer, delay)
+
+    def _mesh_down_later(self, source: PeerId, target: PeerId, delay: float) -> None:
+        def down() -> None:
+            self._lose_mesh(source, target)
+            if self.fabric.host(target) is not None and self.fabric.host(source) is not None:
+                self._connect_mesh(source, target)
+
+        self.fabric.later(delay, down)
+
+
+class SimTransport:
+    """One process's end of the network (the Transport port)."""
+
+    def __init__(
+        self,
+        network: Network,
+        host: Host,
+        reply: Callable[[bytes, ClientReply], None],
+        committed: Callable[[Committed], None],
+    ) -> None:
+        self.network = network
+        self.host = host
+        self.reply = reply
+        self.publish_committed = committed
+
+    def send(self, link: LinkId, message: LinkMessage) -> None:
+        self.network.send(self.host, link, message)
+
+    def send_vote(self, peer: PeerId, message: Notification) -> None:
+        self.network.vote(self.host, peer, message)
+
+    def publish(self, message: PubMessage) -> None:
+        self.network.publish(self.host, message)
+
+    def open_link(self, link: LinkId, peer: PeerId) -> None:
+        self.network.open_link(self.host, link, peer)
+
+    def close_link(self, link: LinkId) -> None:
+        self.network.close_link(self.host, link)
+
+    def resubscribe(self, peer: PeerId) -> None:
+        self.network.resubscribe(self.host, peer)
