@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zabzmq.core.effects import Append, Busy, Proposed, Publish, ReadFailed, ReadReady, Resubscribe, Send
 from zabzmq.core.errors import RemoteProtocolError
 from zabzmq.core.history import Admit, Batch, Epochs
 from zabzmq.core.inputs import Request
-from zabzmq.core.learner import Learner
+from zabzmq.core.learner import Following, Learner
 from zabzmq.core.messages import (
     Ack,
     Commit,
@@ -27,6 +27,9 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.synchronization import LeaderSynchronization, LearnerSynchronization
 from zabzmq.core.zxid import LinkId, ProcessId, Zxid
+
+if TYPE_CHECKING:
+    from zabzmq.core.peer import Peer
 
 
 class WaitingRead(NamedTuple):
@@ -270,37 +273,35 @@ class LearnerBroadcast(LearnerSynchronization):
 
     phase = Phase.BROADCAST
 
-    def __init__(self, before: LearnerSynchronization) -> None:
-        # The same link, cut, watermark and clock go on; only what is allowed changes.
-        for name, value in vars(before).items():
-            setattr(self, name, value)
-        self.resubscribed_at = before.peer.now
+    def __init__(self, peer: Peer, following: Following) -> None:
+        super().__init__(peer, following)
+        self.resubscribed_at = peer.now
         self.reads: set[int] = set()
         self.joining = False
 
     def begin(self) -> None:
-        self.on_watermark(self.seen)
+        self.on_watermark(self.following.seen)
 
     def deadline(self) -> float:
-        return self.heard_at + self.silence
+        return self.following.heard_at + self.following.silence
 
     def on_tick(self) -> None:
         peer = self.peer
-        if peer.now >= self.heard_at + self.silence:
-            peer.leave(f"leader {self._leader.peer} silent for {peer.now - self.heard_at:.0f} ms")
+        if peer.now >= self.following.heard_at + self.following.silence:
+            peer.leave(f"leader {self.following.leader.peer} silent for {peer.now - self.following.heard_at:.0f} ms")
 
     def on_heartbeat(self, source: ProcessId, heartbeat: Heartbeat, on_link: bool) -> None:
         super().on_heartbeat(source, heartbeat, on_link)
         peer = self.peer
         if on_link and peer.phase is self and heartbeat.state is State.LEADING:
             # T9: the link carries what PUB should have brought; try a new subscription once in a while.
-            if peer.now - max(self.pub_at, self.resubscribed_at) > peer.timing.peer_timeout:
+            if peer.now - max(self.following.pub_at, self.resubscribed_at) > peer.timing.peer_timeout:
                 self.resubscribed_at = peer.now
-                peer.emit(Resubscribe(self._leader.peer))
+                peer.emit(Resubscribe(self.following.leader.peer))
 
     def on_watermark(self, zxid: Zxid) -> None:
         peer = self.peer
-        self.seen = max(self.seen, zxid)
+        self.following.seen = max(self.following.seen, zxid)
         peer.committed = max(peer.committed, zxid)
         self._deliver()
 
@@ -324,7 +325,7 @@ class LearnerBroadcast(LearnerSynchronization):
 
     def on_epochs_saved(self, epochs: Epochs) -> None:
         if epochs.joined:
-            self.peer.emit(Send(self.link, Joined(self._epoch)))
+            self.peer.emit(Send(self.link, Joined(self.following.epoch)))
 
     def on_leave(self) -> None:
         for ticket in sorted(self.reads):
@@ -333,7 +334,7 @@ class LearnerBroadcast(LearnerSynchronization):
     def on_read(self, ticket: int) -> None:
         """C5: the leader tells which zxid a read that starts now must see."""
         self.reads.add(ticket)
-        self.peer.emit(Send(self.link, ReadIndex(self._epoch, ticket)))
+        self.peer.emit(Send(self.link, ReadIndex(self.following.epoch, ticket)))
 
     def on_leader_message(self, message: LinkMessage) -> None:
         if isinstance(message, ReadIndexReply):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from zabzmq.core.effects import CloseLink, OpenLink, Send
 from zabzmq.core.errors import RemoteProtocolError
 from zabzmq.core.history import Epochs
-from zabzmq.core.learner import Learner, Promise, Promised, Tenure
+from zabzmq.core.learner import Following, Learner, Promise, Promised, Tenure
 from zabzmq.core.messages import (
     AckEpoch,
     FollowerInfo,
@@ -360,7 +360,7 @@ class LearnerDiscovery(PeerPhase):
         assert peer.durable == history.last, "nothing is appended before a synchronization"
         ack = AckEpoch(info.epoch, peer.epochs.current, history.last, history.snapshot, tuple(history.ends), counted)
         peer.emit(Send(link, ack))
-        peer.follow_synchronization(self._leader, link, info, self._round)
+        peer.follow_synchronization(Following(self._leader, link, info.epoch, info.n_seq, self._round))
 
     def on_notification(self, source: ProcessId, note: Notification) -> None:
         if source.peer == self._leader.peer and left_by(source, note, self._leader, self._round, self.told_n_seq):

@@ -67,6 +67,24 @@ class Learner:
         return sent_at
 
 
+@dataclass(slots=True)
+class Following:
+    """A learner's side of one link, from its promise to its end: what both of its later phases go by."""
+
+    leader: ProcessId
+    link: LinkId
+    epoch: int
+    told_n_seq: int  # of LEADERINFO; a LOOKING notification beyond it says that the leader has left (F3)
+    decided_round: int
+    cut: Zxid | None = None  # of NEWLEADER, once it came
+    accepted: bool = False  # ACK_NEWLEADER was sent
+    seen: Zxid = ZERO  # highest commit watermark of this epoch; acted upon after UPTODATE only (S7)
+    heard_at: float = 0.0
+    silence: float = 0.0  # how long the leader may be silent: peer_timeout, jittered
+    pub_at: float = 0.0  # when PUB last brought a heartbeat of our leader (T9)
+    progress_at: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """The last promise this process made, to answer the same leader process the same way again (V1)."""

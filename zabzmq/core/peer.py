@@ -50,13 +50,13 @@ from zabzmq.core.inputs import (
     Space,
     Tick,
 )
-from zabzmq.core.learner import Promise, Tenure
-from zabzmq.core.messages import Commit, Heartbeat, LeaderInfo, Notification, Phase, State, Vote
+from zabzmq.core.learner import Following, Promise, Tenure
+from zabzmq.core.messages import Commit, Heartbeat, Notification, Phase, State, Vote
 from zabzmq.core.phase import PeerPhase
 from zabzmq.core.quorum import Voters
 from zabzmq.core.synchronization import LeaderSynchronization, LearnerSynchronization
 from zabzmq.core.timing import Timing
-from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
+from zabzmq.core.zxid import PeerId, ProcessId, Zxid
 
 Place: TypeAlias = tuple[State, Phase]
 
@@ -268,11 +268,11 @@ class Peer:
         self.decided = vote
         self._enter(LearnerDiscovery(self, leader), why)
 
-    def follow_synchronization(self, leader: ProcessId, link: LinkId, info: LeaderInfo, decided_round: int) -> None:
-        self._enter(LearnerSynchronization(self, leader, link, info, decided_round), f"promised {info.epoch}")
+    def follow_synchronization(self, following: Following) -> None:
+        self._enter(LearnerSynchronization(self, following), f"promised {following.epoch}")
 
-    def follow_broadcast(self, before: LearnerSynchronization) -> None:
-        self._enter(LearnerBroadcast(before), "up to date")
+    def follow_broadcast(self, following: Following) -> None:
+        self._enter(LearnerBroadcast(self, following), "up to date")
 
     def leave(self, why: str) -> None:
         """Back to LOOKING: close all links, stop the disk, and see what it holds (D4)."""

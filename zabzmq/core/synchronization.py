@@ -24,7 +24,7 @@ from zabzmq.core.effects import (
 from zabzmq.core.errors import RemoteProtocolError
 from zabzmq.core.history import Batch, Epochs, History, SnapshotMark
 from zabzmq.core.inputs import BatchesRead, SnapshotRead
-from zabzmq.core.learner import Learner, Promised, Tenure
+from zabzmq.core.learner import Following, Learner, Promised, Tenure
 from zabzmq.core.messages import (
     Ack,
     AckEpoch,
@@ -32,7 +32,6 @@ from zabzmq.core.messages import (
     Commit,
     HbEcho,
     Heartbeat,
-    LeaderInfo,
     LinkMessage,
     Nack,
     NewLeader,
@@ -305,33 +304,27 @@ class LearnerSynchronization(PeerPhase):
     state = State.FOLLOWING
     phase = Phase.SYNCHRONIZATION
 
-    def __init__(self, peer: Peer, leader: ProcessId, link: LinkId, info: LeaderInfo, decided_round: int) -> None:
+    def __init__(self, peer: Peer, following: Following) -> None:
         super().__init__(peer)
-        self._leader = leader
-        self.link = link
-        self._epoch = info.epoch
-        self.told_n_seq = info.n_seq
-        self.decided_round = decided_round
+        self.following = following
+        self.link = following.link
         self.snapshot: SnapshotMark | None = None  # being received
         self.snapshot_size = 0
         self.snapshot_got = 0
         self.snapshot_installing: Zxid | None = None
-        self.cut: Zxid | None = None  # of NEWLEADER, once it came
-        self.accepted = False  # ACK_NEWLEADER was sent
-        self.seen: Zxid = ZERO  # highest commit watermark of this epoch; acted upon after UPTODATE only (S7)
 
     def begin(self) -> None:
-        self.heard_at = self.progress_at = self.peer.now
-        self.silence = self.peer.jitter(self.peer.timing.peer_timeout)
-        self.pub_at = self.peer.now  # when PUB last brought a heartbeat of our leader (T9)
+        following, now = self.following, self.peer.now
+        following.heard_at = following.progress_at = following.pub_at = now
+        following.silence = self.peer.jitter(self.peer.timing.peer_timeout)
 
     @property
     def leader(self) -> ProcessId | None:
-        return self._leader
+        return self.following.leader
 
     @property
     def epoch(self) -> int:
-        return self._epoch
+        return self.following.epoch
 
     def links(self) -> list[LinkId]:
         return [self.link]
@@ -339,56 +332,59 @@ class LearnerSynchronization(PeerPhase):
     # ---- time
 
     def deadline(self) -> float:
-        return min(self.heard_at + self.silence, self.progress_at + self.peer.timing.sync_progress_timeout)
+        return min(
+            self.following.heard_at + self.following.silence,
+            self.following.progress_at + self.peer.timing.sync_progress_timeout,
+        )
 
     def on_tick(self) -> None:
         peer = self.peer
-        if peer.now >= self.heard_at + self.silence:
-            peer.leave(f"leader {self._leader.peer} silent for {peer.now - self.heard_at:.0f} ms")
-        elif peer.now >= self.progress_at + peer.timing.sync_progress_timeout:
+        if peer.now >= self.following.heard_at + self.following.silence:
+            peer.leave(f"leader {self.following.leader.peer} silent for {peer.now - self.following.heard_at:.0f} ms")
+        elif peer.now >= self.following.progress_at + peer.timing.sync_progress_timeout:
             peer.leave("synchronization makes no progress")  # B12
 
     def on_resumed(self) -> None:
-        self.heard_at = self.progress_at = self.peer.now
+        self.following.heard_at = self.following.progress_at = self.peer.now
 
     # ---- signs of life and of commitment
 
     def on_notification(self, source: ProcessId, note: Notification) -> None:
-        if source.peer == self._leader.peer and left_by(
-            source, note, self._leader, self.decided_round, self.told_n_seq
+        if source.peer == self.following.leader.peer and left_by(
+            source, note, self.following.leader, self.following.decided_round, self.following.told_n_seq
         ):
             self.peer.leave(f"leader {source.peer} is LOOKING")  # F3
 
     def on_heartbeat(self, source: ProcessId, heartbeat: Heartbeat, on_link: bool) -> None:
         peer = self.peer
-        if source.peer != self._leader.peer:
+        if source.peer != self.following.leader.peer:
             return
-        if source != self._leader:
+        if source != self.following.leader:
             peer.leave(f"leader {source.peer} has restarted")  # F3
             return
-        if heartbeat.state is not State.LEADING or heartbeat.epoch != self._epoch:
+        if heartbeat.state is not State.LEADING or heartbeat.epoch != self.following.epoch:
             return  # T3
-        self.heard_at = peer.now
+        self.following.heard_at = peer.now
         if not on_link:
-            self.pub_at = peer.now
+            self.following.pub_at = peer.now
         self.on_watermark(heartbeat.committed)
         # V2: our promise is of this very epoch, else this phase would be over.
-        assert peer.epochs.accepted == self._epoch, "echo after a higher promise"
-        peer.emit(Send(self.link, HbEcho(self._epoch, heartbeat.hb_seq, on_link)))
+        assert peer.epochs.accepted == self.following.epoch, "echo after a higher promise"
+        peer.emit(Send(self.link, HbEcho(self.following.epoch, heartbeat.hb_seq, on_link)))
 
     def on_commit(self, source: ProcessId, commit: Commit) -> None:
-        if source == self._leader and commit.epoch == self._epoch:
-            self.heard_at = self.peer.now
+        if source == self.following.leader and commit.epoch == self.following.epoch:
+            self.following.heard_at = self.peer.now
             self.on_watermark(commit.zxid)
 
     def on_watermark(self, zxid: Zxid) -> None:
         """S7: remembered, not applied: what we hold may still be a dead branch."""
-        if zxid > self.seen:
-            self.seen = zxid
+        if zxid > self.following.seen:
+            self.following.seen = zxid
 
     def on_link_lost(self, link: LinkId, why: str) -> None:
         if link == self.link:
-            self.peer.leave(f"link to leader {self._leader.peer} lost: {why}")  # F3
+            self.peer.leave(f"link to leader {self.following.leader.peer} lost: {why}")  # F3
 
     # ---- the leader's history, in order
 
@@ -396,13 +392,13 @@ class LearnerSynchronization(PeerPhase):
         if link != self.link:
             super().on_link_message(source, link, message)
             return
-        self.heard_at = self.peer.now
+        self.following.heard_at = self.peer.now
         if isinstance(message, Heartbeat):
             self.on_heartbeat(source, message, True)
         elif isinstance(message, Nack):
             self._on_nack(message)
-        elif getattr(message, "epoch", 0) != self._epoch:
-            raise RemoteProtocolError(f"{type(message).__name__} is not of epoch {self._epoch}")  # T2
+        elif getattr(message, "epoch", 0) != self.following.epoch:
+            raise RemoteProtocolError(f"{type(message).__name__} is not of epoch {self.following.epoch}")  # T2
         else:
             self.on_leader_message(message)
 
@@ -410,10 +406,10 @@ class LearnerSynchronization(PeerPhase):
         if nack.reason is Refusal.HISTORIES_DISAGREE:
             self.peer.fail("the leader's committed history and ours disagree")
         else:
-            self.peer.leave(f"refused by {self._leader.peer}: {nack.reason.name}")
+            self.peer.leave(f"refused by {self.following.leader.peer}: {nack.reason.name}")
 
     def on_leader_message(self, message: LinkMessage) -> None:
-        self.progress_at = self.peer.now
+        self.following.progress_at = self.peer.now
         match message:
             case Trunc(_, to):
                 self._on_trunc(to)
@@ -422,7 +418,7 @@ class LearnerSynchronization(PeerPhase):
             case SnapChunk():
                 self._on_snap_chunk(message)
             case SyncTxns(_, batches):
-                if self.cut is not None or self.snapshot is not None:
+                if self.following.cut is not None or self.snapshot is not None:
                     raise misplaced(message, self.phase)
                 self._append(batches)
             case NewLeader(_, cut):
@@ -436,7 +432,7 @@ class LearnerSynchronization(PeerPhase):
 
     def _on_trunc(self, to: Zxid) -> None:
         peer = self.peer
-        if self.cut is not None or self.snapshot is not None:
+        if self.following.cut is not None or self.snapshot is not None:
             raise RemoteProtocolError("TRUNC in the middle of a synchronization")
         if to < peer.history.snapshot or to < min(peer.committed, peer.history.last):
             peer.fail(f"asked to truncate to {to}, but {peer.committed} is committed")
@@ -447,7 +443,7 @@ class LearnerSynchronization(PeerPhase):
 
     def _on_snap(self, snap: Snap) -> None:
         peer = self.peer
-        if self.cut is not None or self.snapshot is not None:
+        if self.following.cut is not None or self.snapshot is not None:
             raise RemoteProtocolError("SNAP in the middle of a synchronization")
         if snap.zxid < peer.delivered:
             peer.fail(f"offered a snapshot at {snap.zxid}, but {peer.delivered} is applied here")
@@ -473,11 +469,11 @@ class LearnerSynchronization(PeerPhase):
             self.snapshot = None
 
     def on_snapshot_staged(self, offset: int) -> None:
-        self.progress_at = self.peer.now
-        self.peer.emit(Send(self.link, SyncProgress(self._epoch, ZERO, offset)))
+        self.following.progress_at = self.peer.now
+        self.peer.emit(Send(self.link, SyncProgress(self.following.epoch, ZERO, offset)))
 
     def on_snapshot_installed(self) -> None:
-        self.progress_at = self.peer.now
+        self.following.progress_at = self.peer.now
         self.snapshot_installing = None
         self._accept()
 
@@ -491,32 +487,32 @@ class LearnerSynchronization(PeerPhase):
 
     def _on_new_leader(self, cut: Zxid) -> None:
         peer = self.peer
-        if self.cut is not None or self.snapshot is not None or cut != peer.history.last:
+        if self.following.cut is not None or self.snapshot is not None or cut != peer.history.last:
             raise RemoteProtocolError(f"NEWLEADER with cut {cut}, but {peer.history.last} was sent")
-        self.cut = cut
-        if peer.epochs.current < self._epoch:
+        self.following.cut = cut
+        if peer.epochs.current < self.following.epoch:
             # S3: behind the history in the writer's one queue, so it is on disk only after all of it.
-            peer.save_epochs(peer.epochs._replace(current=self._epoch))
+            peer.save_epochs(peer.epochs._replace(current=self.following.epoch))
         self._accept()
 
     def _accept(self) -> None:
         """S4: acknowledge NEWLEADER when the history up to the cut, then currentEpoch, are on disk."""
         peer = self.peer
-        if self.accepted or self.cut is None or self.snapshot_installing is not None:
+        if self.following.accepted or self.following.cut is None or self.snapshot_installing is not None:
             return
-        if peer.durable < self.cut or peer.epochs.current != self._epoch:
+        if peer.durable < self.following.cut or peer.epochs.current != self.following.epoch:
             return
-        self.accepted = True
-        peer.emit(Send(self.link, AckNewLeader(self._epoch, self.cut)))
-        if peer.durable > self.cut:
+        self.following.accepted = True
+        peer.emit(Send(self.link, AckNewLeader(self.following.epoch, self.following.cut)))
+        if peer.durable > self.following.cut:
             self.acknowledge()
 
     def on_durable(self) -> None:
-        self.progress_at = self.peer.now
-        if self.accepted:
+        self.following.progress_at = self.peer.now
+        if self.following.accepted:
             self.acknowledge()
             return
-        self.peer.emit(Send(self.link, SyncProgress(self._epoch, self.peer.durable, 0)))
+        self.peer.emit(Send(self.link, SyncProgress(self.following.epoch, self.peer.durable, 0)))
         self._accept()
 
     def on_epochs_saved(self, epochs: Epochs) -> None:
@@ -525,28 +521,28 @@ class LearnerSynchronization(PeerPhase):
     def on_propose(self, batches: tuple[Batch, ...], committed: Zxid) -> None:
         """B3. A repeat is acknowledged again; a hole is never appended across: the link is closed."""
         peer = self.peer
-        if self.cut is None:
+        if self.following.cut is None:
             raise RemoteProtocolError("PROPOSE before NEWLEADER")
-        if batches[0].first.epoch != self._epoch:
+        if batches[0].first.epoch != self.following.epoch:
             raise RemoteProtocolError(f"PROPOSE of epoch {batches[0].first.epoch}")
         fresh = tuple(batch for batch in batches if batch.last > peer.history.last)
         if fresh:
             self._append(fresh)
-        elif self.accepted:
+        elif self.following.accepted:
             self.acknowledge()  # A repeat of what we hold: LogMatching makes its bytes the same.
         self.on_watermark(committed)
 
     def acknowledge(self) -> None:
         """B1: one cumulative ACK for all that one sync made durable; never before ACK_NEWLEADER (S6)."""
         peer = self.peer
-        assert peer.epochs.accepted == self._epoch, "ACK after a higher promise"  # V2
-        peer.emit(Send(self.link, Ack(self._epoch, peer.durable)))
+        assert peer.epochs.accepted == self.following.epoch, "ACK after a higher promise"  # V2
+        peer.emit(Send(self.link, Ack(self.following.epoch, peer.durable)))
 
     def _on_up_to_date(self, committed: Zxid) -> None:
-        if not self.accepted:
+        if not self.following.accepted:
             raise RemoteProtocolError("UPTODATE before ACK_NEWLEADER")
         self.on_watermark(committed)
-        self.peer.follow_broadcast(self)
+        self.peer.follow_broadcast(self.following)
 
     def on_disk_full(self) -> None:
         self.peer.leave("the disk is full")  # L15
