@@ -19,6 +19,7 @@ CORE_MAY_TAKE = {"__future__", "dataclasses", "enum", "math", "typing", "collect
 # Longest prefix wins. What a layer may import of this project, beside itself.
 PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire")
 INNER = ("zabzmq.core", "zabzmq.machine", *PURE_NET, "zabzmq.server.ports", "zabzmq.trace.event")
+SERVICE_PARTS = ("zabzmq.server.replies", "zabzmq.server.reads", "zabzmq.server.commits")
 SERVER = ("zabzmq.server.service", "zabzmq.server.node")
 LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq": (),
@@ -30,7 +31,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq.net": INNER,
     "zabzmq.storage": ("zabzmq.core", "zabzmq.server.ports"),
     "zabzmq.server.ports": ("zabzmq.core", "zabzmq.net.client_wire", "zabzmq.trace.event"),
-    "zabzmq.server.service": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire", "zabzmq.server.ports"),
+    "zabzmq.server.service": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire", *SERVICE_PARTS),
+    "zabzmq.server.replies": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire"),
+    "zabzmq.server.reads": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire", "zabzmq.server.replies"),
+    "zabzmq.server.commits": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire"),
     "zabzmq.server.node": (*INNER, "zabzmq.server.service"),
     "zabzmq.server.config": ("zabzmq.core", "zabzmq.machine.operations"),
     "zabzmq.server": (*INNER, *SERVER, "zabzmq.server.config"),
