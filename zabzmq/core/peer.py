@@ -128,7 +128,7 @@ class Peer:
         self.now = 0.0
         self.started_at = 0.0
         self.role = 0
-        self.history = history  # includes what is queued for the disk and not yet there
+        self.history = history.copy()  # includes what is queued for the disk and not yet there
         self.epochs = epochs  # durable
         self.durable: Zxid = history.last
         self.committed: Zxid = history.snapshot
