@@ -1,0 +1,130 @@
+"""The real loop: waits for sockets, disk and time, and feeds one node. The only place that waits.
+
+One thread owns the sockets and the node; the log writer is another and is met through one descriptor and its
+completions. Everything a turn brought is handled before timers are looked at, so a late turn is not taken for a
+silent peer; a turn that came very late drains the sockets first and says so to the peer (F5).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from math import inf
+from types import FrameType
+from typing import Final, Protocol
+
+from zabzmq.core.inputs import Input, Resumed
+from zabzmq.net.client_wire import ClientRequest
+from zabzmq.server.node import Node
+from zabzmq.server.ports import Storage, Transport
+
+LOOK_UP_MS: Final = 200.0
+"""At the latest after this the loop looks at signals, its parent, and what waits to be logged."""
+
+
+class RealClock:
+    """The clock of this host. `now` is the same on all its processes."""
+
+    def now(self) -> float:
+        return time.monotonic() * 1000.0
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class Network(Transport, Protocol):
+    def poll(self, timeout_ms: float, extra_fd: int | None = None) -> bool:
+        """Wait until something can be received, `extra_fd` is readable or time is up."""
+
+    def receive(self, *, drain: bool = False) -> tuple[list[Input], list[tuple[bytes, ClientRequest]]]: ...
+
+
+class Disk(Storage, Protocol):
+    def fileno(self) -> int:
+        """Readable while there are completions."""
+
+    def drain(self) -> list[Input]:
+        """All completions that wait."""
+
+    @property
+    def failed(self) -> str | None:
+        """Why the process must end (L14)."""
+
+
+class Loop:
+    """Runs until `stop` is called, the node or its disk fails, or `housekeeping` returns a reason to stop.
+
+    `housekeeping(now)` is called at least every LOOK_UP_MS; it must not wait.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        network: Network,
+        disk: Disk,
+        pause_ms: float,
+        housekeeping: Callable[[float], str | None],
+    ) -> None:
+        self._node = node
+        self._network = network
+        self._disk = disk
+        self._pause_ms = pause_ms  # F5: a turn that took longer than this stood still
+        self._housekeeping = housekeeping
+        self._look_up_at = -inf
+        self.stopped_by: str | None = None
+
+    @property
+    def failed(self) -> str | None:
+        """Why this node cannot go on, if it cannot."""
+        return self._node.failed or self._disk.failed
+
+    def stop(self, why: str) -> None:
+        """End the loop after this turn. May be called from a signal handler."""
+        if self.stopped_by is None:
+            self.stopped_by = why
+
+    def run(self) -> None:
+        node, clock = self._node, self._node.clock
+        node.start()
+        heard = clock.now()
+        while self.stopped_by is None and self.failed is None:
+            began = clock.now()
+            wait = max(0.0, min(node.next_deadline, self._look_up_at) - began)
+            self._network.poll(wait, self._disk.fileno())
+            # Time since sockets were last read, without what was spent waiting for them.
+            heard = self._turn(stood_still=clock.now() - heard - wait > self._pause_ms)
+            now = clock.now()
+            if now >= self._look_up_at:
+                self._look_up_at = now + LOOK_UP_MS
+                why = self._housekeeping(now)
+                if why is not None:
+                    self.stop(why)
+
+    def _turn(self, stood_still: bool) -> float:
+        """Take in and answer what there is; returns when the sockets were read."""
+        node = self._node
+        heard = node.clock.now()
+        inputs, requests = self._network.receive(drain=stood_still)
+        for event in inputs:
+            node.handle(event)
+        for event in self._disk.drain():
+            node.handle(event)
+        if stood_still:
+            node.handle(Resumed())
+        for client, request in requests:
+            node.on_client(client, request)
+        if not stood_still and node.clock.now() - heard > self._pause_ms:
+            return self._turn(stood_still=True)  # This turn was the pause: hear what came meanwhile before any timer.
+        node.flush()
+        return heard
+
+
+def stop_on_signals(loop: Loop) -> None:
+    """SIGINT and SIGTERM end the loop; the loop looks up often enough to see it."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.stop(signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
