@@ -1,0 +1,159 @@
+"""Sockets to the nodes' client ports: one DEALER each, and what their monitors tell of them.
+
+Knows which nodes can be reached, and turns requests and replies into frames and back. Who leads, what is asked
+again and what an answer means is left to client/session.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from zabzmq.net.client_wire import ClientReply, ClientRequest, decode_reply, encode
+from zabzmq.net.wire import FRAME_BYTES_MAX, WireError
+
+DRAIN_MAX: Final = 64  # messages taken from one socket before the others have their turn
+WATCHED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+
+
+class Connection:
+    """One node's client port. `up`: shaken hands with; `refused`: nobody listens there, as far as known."""
+
+    __slots__ = ("endpoint", "monitor", "node", "refused", "socket", "up")
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], node: int, endpoint: str) -> None:
+        self.node = node
+        self.endpoint = endpoint
+        self.up = False
+        self.refused = False
+        self.socket = context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (
+                zmq.IMMEDIATE,
+                1,
+            ),  # nothing is queued for a node that is not there: it would be sent late, to whoever comes
+            (zmq.RECONNECT_IVL, 20),
+            (zmq.RECONNECT_IVL_MAX, 300),
+            (zmq.CONNECT_TIMEOUT, 300),
+            (zmq.HANDSHAKE_IVL, 300),
+            (zmq.SNDHWM, 10_000),
+            (zmq.RCVHWM, 0),
+            (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),
+        ):
+            self.socket.setsockopt(option, value)
+        # Made by hand for its RCVHWM: an unread monitor at its limit would block the library's I/O thread.
+        address = f"inproc://monitor-{id(self.socket):x}"
+        self.socket.monitor(address, WATCHED)
+        self.monitor = context.socket(zmq.PAIR)
+        self.monitor.setsockopt(zmq.RCVHWM, 0)
+        self.monitor.setsockopt(zmq.LINGER, 0)
+        self.monitor.connect(address)
+        self.socket.connect(endpoint)
+
+    def close(self) -> None:
+        self.socket.monitor(None, 0)
+        self.monitor.close()
+        self.socket.close()
+
+
+class Connections:
+    """All of them. `changes` lists (node, up) since it was last taken; `dropped` counts what could not be read."""
+
+    def __init__(self, endpoints: Mapping[int, str]) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._all = zmq.Poller()
+        self._pollers: dict[int, zmq.Poller] = {}
+        self.by_node: dict[int, Connection] = {}
+        self.changes: list[tuple[int, bool]] = []
+        self.dropped = 0
+        for node, endpoint in sorted(endpoints.items()):
+            self.add(node, endpoint)
+
+    def close(self) -> None:
+        for connection in self.by_node.values():
+            connection.close()
+        self.by_node.clear()
+        self._context.term()
+
+    def add(self, node: int, endpoint: str) -> None:
+        """Learn of a node; one already known is left as it is (the way we were told goes before what nodes say)."""
+        if node in self.by_node:
+            return
+        connection = self.by_node[node] = Connection(self._context, node, endpoint)
+        poller = self._pollers[node] = zmq.Poller()
+        for socket in (connection.socket, connection.monitor):
+            self._all.register(socket, zmq.POLLIN)
+            poller.register(socket, zmq.POLLIN)
+
+    def subscriber(self) -> zmq.Socket[bytes]:
+        """A SUB socket that the `wait` for all nodes also wakes up for; the caller connects and closes it."""
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        self._all.register(socket, zmq.POLLIN)
+        return socket
+
+    def is_up(self, node: int) -> bool:
+        connection = self.by_node.get(node)
+        return connection is not None and connection.up
+
+    def send(self, node: int, request: ClientRequest) -> bool:
+        """False: surely not sent (no connection, or its queue is full)."""
+        connection = self.by_node.get(node)
+        if connection is None:
+            return False
+        try:
+            connection.socket.send_multipart(encode(request), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_ms: float, only: int | None) -> None:
+        """Sleep until something can be received: from this one node, or from any."""
+        poller = self._all if only is None else self._pollers[only]
+        # Rounded up: a deadline that is not yet reached after waking would be waited for again and again.
+        poller.poll(int(timeout_ms) + 1 if timeout_ms > 0 else 0)
+
+    def receive(self, only: int | None) -> Iterator[tuple[int, ClientReply]]:
+        """What has arrived, from this one node or from all, without waiting."""
+        if only is not None:
+            yield from self._drain(self.by_node[only])
+            return
+        for connection in list(self.by_node.values()):
+            self._watch(connection)
+            yield from self._drain(connection)
+            # The reply to what was sent before a disconnect may still be readable; both orders are legal (T6).
+
+    def watch(self) -> None:
+        """Read the monitors. Needed now and then also while only one node is received from."""
+        for connection in self.by_node.values():
+            self._watch(connection)
+
+    def watch_one(self, node: int) -> None:
+        self._watch(self.by_node[node])
+
+    def _drain(self, connection: Connection) -> Iterator[tuple[int, ClientReply]]:
+        receive = connection.socket.recv_multipart
+        for _ in range(DRAIN_MAX):
+            try:
+                frames = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                yield connection.node, decode_reply(frames)
+            except WireError:
+                self.dropped += 1
+
+    def _watch(self, connection: Connection) -> None:
+        while connection.monitor.poll(0, zmq.POLLIN):
+            event = recv_monitor_message(connection.monitor, zmq.NOBLOCK)["event"]
+            up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            connection.refused = event == zmq.EVENT_CLOSED
+            if up != connection.up:
+                connection.up = up
+                self.changes.append((connection.node, up))
+            elif event == zmq.EVENT_CLOSED:
+                self.changes.append((connection.node, False))
