@@ -76,7 +76,9 @@ _CONNECT: Final[Options] = {
     zmq.HANDSHAKE_IVL: 300,
     zmq.HEARTBEAT_IVL: 1000,
     zmq.HEARTBEAT_TIMEOUT: 1000,
-    zmq.HEARTBEAT_TTL: 1000,
+    # Twice the interval: at the interval itself the other end hangs up whenever a ping is a moment late, which on
+    # an idle mesh was every second or so (measured).
+    zmq.HEARTBEAT_TTL: 2000,
 }
 _RECONNECT: Final[Options] = {zmq.RECONNECT_IVL: 20, zmq.RECONNECT_IVL_MAX: 500}
 _ROUTER: Final[Options] = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1, zmq.HANDSHAKE_IVL: 300}
