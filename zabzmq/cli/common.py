@@ -56,13 +56,16 @@ class Command(click.Command):
         return super().parse_args(ctx, marked)
 
 
+def unmarked(text: str) -> str:
+    """An argument of a `Command` as it was typed."""
+    return "-" + text[len(_MARKED) :] if text.startswith(_MARKED) else text
+
+
 class Whole(click.IntRange):
     """A whole number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str):
-            value = value.replace(_MARKED, "-")
-        return super().convert(value, param, ctx)
+        return super().convert(unmarked(value) if isinstance(value, str) else value, param, ctx)
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Final, Protocol
 
 from zabzmq.core.inputs import Input, Resumed
+from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.net.client_wire import ClientRequest
 from zabzmq.server.node import Node
 from zabzmq.server.ports import Storage, Transport
@@ -52,6 +53,11 @@ class Disk(Storage, Protocol):
         """Why the process must end (L14)."""
 
 
+class Watcher(Protocol):
+    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
+        """The replicated state stands at `zxid` now."""
+
+
 class Loop:
     """Runs until `stop` is called, the node or its disk fails, or `housekeeping` returns a reason to stop.
 
@@ -64,13 +70,16 @@ class Loop:
         network: Network,
         disk: Disk,
         pause_ms: float,
+        watcher: Watcher,
         housekeeping: Callable[[float], str | None],
     ) -> None:
         self._node = node
         self._network = network
         self._disk = disk
         self._pause_ms = pause_ms  # F5: a turn that took longer than this stood still
+        self._watcher = watcher
         self._housekeeping = housekeeping
+        self._applied = ZERO
         self._look_up_at = -inf
         self.stopped_by: str | None = None
 
@@ -117,6 +126,9 @@ class Loop:
         if not stood_still and node.clock.now() - heard > self._pause_ms:
             return self._turn(stood_still=True)  # This turn was the pause: hear what came meanwhile before any timer.
         node.flush()
+        if node.state.applied != self._applied:
+            self._applied = node.state.applied
+            self._watcher.on_applied(node.clock.now(), self._applied, node.state.digest)
         return heard
 
 

@@ -1,0 +1,62 @@
+"""zookeeper_server.py: runs a node, and looks after a cluster. Each command's work is in its own cli/server_*.py."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from zabzmq import __version__
+from zabzmq.cli import common
+from zabzmq.cli.common import Command, Whole, cluster_options, directory_options, settled
+from zabzmq.server.config import NODES_MAX
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, prog_name="zabzmq")
+@cluster_options
+@directory_options
+def server() -> None:
+    """Five nodes that elect a leader, replicate, commit and recover.
+
+    Common options stand before or after the command.
+    """
+
+
+@server.command(cls=Command)
+@click.argument("id", type=Whole(0, NODES_MAX - 1))
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="What this terminal shows.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing here; the log files get it all the same.")
+@click.option(
+    "--bootstrap",
+    type=click.Choice(["quorum", "all"]),
+    default="quorum",
+    show_default=True,
+    help="Whose presence the very first start of a cluster demands.",
+)
+@click.option(
+    "--unsafe-rejoin-empty",
+    is_flag=True,
+    help="Let a node whose disk was lost count at once. Only when a majority of disks is lost: "
+    "what the lost ones alone held is gone.",
+)
+@cluster_options
+@directory_options
+@click.pass_context
+def node(ctx: click.Context, id: int, log_format: str, quiet: bool, bootstrap: str, unsafe_rejoin_empty: bool) -> int:
+    """Run node ID in this terminal, until Ctrl-C."""
+    from zabzmq.cli.server_node import NodeProcess
+
+    config = settled(ctx)
+    process = NodeProcess(
+        config,
+        id,
+        bootstrap_all=bootstrap == "all",
+        unsafe_rejoin_empty=unsafe_rejoin_empty,
+        log_format="none" if quiet else log_format,
+    )
+    return process.run()
+
+
+def main() -> NoReturn:
+    common.run(server, "zookeeper_server.py")

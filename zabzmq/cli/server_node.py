@@ -1,0 +1,294 @@
+"""`node ID`: builds one node from real parts and runs it until it is told to stop. The only place that does so."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from typing import Any, Final
+
+from msgspec import Raw
+
+from zabzmq.cli.common import Exit, UserError, complain
+from zabzmq.cluster.parent import watch_parent
+from zabzmq.core.errors import StorageError, ZabError
+from zabzmq.core.history import Epochs
+from zabzmq.core.inputs import EpochsSaved
+from zabzmq.core.messages import State
+from zabzmq.core.peer import Peer
+from zabzmq.core.quorum import Voters
+from zabzmq.core.timing import Timing
+from zabzmq.core.zxid import PeerId
+from zabzmq.machine.state import ReplicatedState
+from zabzmq.net.client_wire import NodeStatus
+from zabzmq.net.endpoints import Endpoints, NetConfig, NetError
+from zabzmq.net.sockets import SocketTransport
+from zabzmq.server.config import BASE_PORT_MAX, Config
+from zabzmq.server.loop import Loop, RealClock, stop_on_signals
+from zabzmq.server.node import Node
+from zabzmq.server.service import Service
+from zabzmq.storage.store import Store
+from zabzmq.trace.event import Event, EventObserver, boot_of, encode_events
+from zabzmq.trace.logfile import Drain, LogFile, encode_text
+
+ALONE_AFTER_MS: Final = 3_000.0
+ALONE_EVERY_MS: Final = 10_000.0
+
+
+class NodeProcess:
+    """One node with its disk, its sockets and its logs, from the first file it opens to the last it closes."""
+
+    def __init__(
+        self, config: Config, id: int, *, bootstrap_all: bool, unsafe_rejoin_empty: bool, log_format: str
+    ) -> None:
+        self._config = config
+        self._id = PeerId(id)
+        self._listen = config.listen(id)
+        self._clock = RealClock()
+        self._timing = Timing()
+        self._began = self._clock.now()
+        self._bootstrap_all = bootstrap_all
+        self._unsafe_rejoin_empty = unsafe_rejoin_empty
+        self._looking_since = self._began
+        self._told_alone_at = self._began
+        self._dropped_told: Counter[str] = Counter()
+        self._warnings: list[str] = []  # from any thread; told by the loop
+        self._parent = watch_parent()
+        self._open_logs(log_format)
+
+    def run(self) -> int:
+        """Until SIGINT, SIGTERM, the end of our supervisor, or a failure; the exit code."""
+        try:
+            code = self._run()
+        except ZabError:
+            raise
+        except Exception as error:
+            code = self._bug(error)
+        finally:
+            self._close_logs()
+        if code != Exit.OK:
+            # Threads may still hold what failed; nothing more is written, and the disk stays as it is.
+            os._exit(code)
+        return code
+
+    def _run(self) -> int:
+        store = self._store = self._open_store()
+        try:
+            network = self._network = self._open_network(store)
+            epochs = self._rejoin(store) if self._unsafe_rejoin_empty else store.epochs
+        except ZabError:
+            store.close()
+            raise
+        node = self._node = self._build(store, network, epochs)
+        loop = Loop(node, network, store, self._timing.peer_timeout / 2, self._observer, self._housekeeping)
+        stop_on_signals(loop)
+        self._say_hello(store, epochs)
+        loop.run()
+        now = self._clock.now()
+        self._housekeeping(now)
+        network.close()
+        if loop.failed is not None:
+            self._observer.note(now, f"ERROR {loop.failed}")
+            complain(f"node {self._id} stopped: {loop.failed}", (f"its log: {self._log_path('log')}",))
+            return Exit.ERROR
+        clean = store.close()
+        how = "the log is closed" if clean else "WARNING the log could not be closed in time; the next start recovers"
+        self._observer.note(now, f"stopped by {loop.stopped_by}; {how}")
+        return Exit.OK
+
+    # ---- parts
+
+    def _open_store(self) -> Store:
+        try:
+            return Store.open(
+                self._config.node_data_dir(self._id),
+                cluster=self._config.cluster,
+                node=self._id,
+                voters=self._config.ids,
+                wall_us=time.time_ns() // 1000,
+                on_fatal=self._warnings.append,
+                on_warning=self._warnings.append,
+            )
+        except StorageError as error:
+            raise UserError(str(error)) from None
+
+    def _open_network(self, store: Store) -> SocketTransport:
+        nodes = {
+            listen.id: Endpoints(listen.endpoint("peer"), listen.endpoint("publish"), listen.endpoint("client"))
+            for listen in self._config.listens
+        }
+        try:
+            return SocketTransport(NetConfig(self._config.cluster, store.process, nodes))
+        except NetError as error:
+            other = self._config.base_port + 1000
+            choose = f"      or choose: --base-port {other}" if other <= BASE_PORT_MAX else ""
+            raise UserError(str(error), f"see: zookeeper_server.py status{choose}") from None
+
+    def _rejoin(self, store: Store) -> Epochs:
+        """L20: let an empty node count although it may have forgotten promises and acks. Told loudly."""
+        if store.epochs.joined:
+            return store.epochs
+        epochs = store.epochs._replace(joined=True)
+        store.save_epochs(0, epochs)
+        while not any(isinstance(event, EpochsSaved) for event in store.drain()):
+            if store.failed is not None:
+                raise UserError(store.failed)
+            time.sleep(0.001)
+        self._warnings.append(
+            f"--unsafe-rejoin-empty: node {self._id} lost its disk and counts again at once. "
+            "What only lost disks held is gone, acknowledged or not."
+        )
+        return epochs
+
+    def _build(self, store: Store, network: SocketTransport, epochs: Epochs) -> Node:
+        config, state = self._config, ReplicatedState()
+        peer = Peer(
+            store.process,
+            Voters(config.ids),
+            store.history,
+            epochs,
+            random.Random(),
+            self._timing,
+            config_id=config.config_id,
+            bootstrap_all=self._bootstrap_all,
+        )
+        service = Service(
+            node=self._id,
+            cluster=config.cluster,
+            endpoints=config.client_endpoints,
+            state=state,
+            status=self._status,
+            batches=store.batches,
+            base=lambda: peer.history.base,
+        )
+        self._observer = EventObserver(
+            store.process, self._put_event, self._put_line, _time_of_day, epoch=store.epochs.current
+        )
+        return Node(peer, state, service, network, store, self._clock, self._observer)
+
+    def _status(self, rid: int) -> NodeStatus:
+        return self._node.status(
+            rid,
+            cluster=self._config.cluster,
+            pid=os.getpid(),
+            uptime_ms=int(self._clock.now() - self._began),
+            boot=boot_of(self._store.process),
+            dropped=dict(self._network.dropped),
+        )
+
+    # ---- every now and then
+
+    def _housekeeping(self, now: float) -> str | None:
+        """Tell what there is to tell; returns why the loop should end."""
+        while self._warnings:
+            self._observer.note(now, f"WARNING {self._warnings.pop(0)}")
+        dropped = self._network.dropped
+        if dropped != self._dropped_told:
+            news = dropped - self._dropped_told
+            self._dropped_told = Counter(dropped)
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(news.items()))
+            self._observer.note(now, f"WARNING frames refused: {told}", what="dropped", **news)
+        self._tell_when_alone(now)
+        self._observer.idle(now)
+        self._flush_logs()
+        return "the end of its supervisor" if self._parent is not None and self._parent.is_gone else None
+
+    def _tell_when_alone(self, now: float) -> None:
+        """A node that waits for others says whom it hears, how many it needs, and what to type."""
+        peer = self._node.peer
+        if peer.phase.state is not State.LOOKING:
+            self._looking_since = now
+            return
+        if now - self._looking_since < ALONE_AFTER_MS or now - self._told_alone_at < ALONE_EVERY_MS:
+            return
+        self._told_alone_at = now
+        up = sorted([self._id, *(id for id, contact in peer.contacts.items() if contact.mesh_up)])
+        if peer.voters.is_quorum(up):
+            return
+        down = [id for id in peer.voters.ids if id not in up]
+        self._observer.note(
+            now,
+            f"no quorum: {len(up)} of {len(peer.voters.ids)} nodes are up ({_ids(up)}), {peer.voters.needed} are "
+            f"needed; not heard: {_ids(down)}. Start one: python zookeeper_server.py node {down[0]}",
+            what="alone",
+            up=up,
+            need=peer.voters.needed,
+        )
+
+    def _say_hello(self, store: Store, epochs: Epochs) -> None:
+        listen = self._listen
+        self._observer.boot_event(
+            self._clock.now(),
+            f'node {self._id} of cluster "{self._config.cluster}", pid {os.getpid()}: peers on {listen.host}:'
+            f"{listen.peer}, clients on {listen.client}; {self._config.node_data_dir(self._id)} holds "
+            f"{store.history.last}",
+            pid=os.getpid(),
+            wall_ms=self._clock.wall_ms(),
+            cluster=self._config.cluster,
+            voters=list(self._config.ids),
+            life=f"{store.life:x}",
+            incarnation=store.process.incarnation,
+            z=store.history.last,
+            snapshot=store.history.snapshot,
+            accepted=epochs.accepted,
+            current=epochs.current,
+            joined=epochs.joined,
+        )
+
+    # ---- logs
+
+    def _log_path(self, ending: str) -> str:
+        return str(self._config.log_dir / f"node-{self._id}.{ending}")
+
+    def _open_logs(self, log_format: str) -> None:
+        text = LogFile(self._config.log_dir / f"node-{self._id}.log")
+        events = LogFile(self._config.log_dir / f"node-{self._id}.jsonl")
+        self._text = Drain[str](encode_text, text.write, "text-log")
+        self._events = Drain[Event | Raw](encode_events, events.write, "event-log")
+        self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
+        self._screen_events = Drain[Event | Raw](encode_events, _to_screen, "screen") if log_format == "json" else None
+
+    def _put_line(self, line: str) -> None:
+        self._text.put(line)
+        if self._screen_text is not None:
+            self._screen_text.put(line)
+
+    def _put_event(self, event: Event | Raw) -> None:
+        self._events.put(event)
+        if self._screen_events is not None:
+            self._screen_events.put(event)
+
+    def _drains(self) -> list[Drain[Any]]:
+        return [d for d in (self._text, self._events, self._screen_text, self._screen_events) if d is not None]
+
+    def _flush_logs(self) -> None:
+        for drain in self._drains():
+            drain.flush()
+
+    def _close_logs(self) -> None:
+        for drain in self._drains():
+            drain.close()
+
+    def _bug(self, error: Exception) -> int:
+        """A bug of ours: stop at once and leave the disk as it is (no closing marks). Where it was goes to the log."""
+        self._text.put("".join(traceback.format_exception(error)))
+        what = str(error) or type(error).__name__
+        complain(f"internal error on node {self._id}: {what}", (f"where: the end of {self._log_path('log')}",))
+        return Exit.ERROR
+
+
+def _ids(ids: list[PeerId]) -> str:
+    return " ".join(map(str, ids))
+
+
+def _to_screen(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _time_of_day() -> str:
+    now = time.time()
+    return f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03}"
