@@ -102,6 +102,14 @@ class Platter:
         kept = len(self.log.lasts) - self.unsynced
         return self.log.lasts[kept - 1] if kept else self.log.base
 
+    def synced_history(self) -> History:
+        """The index of what a power cut now would leave."""
+        if not self.unsynced:
+            return self.history
+        kept = self.history.copy()
+        kept.truncate(self.synced_last)
+        return kept
+
     def holds(self, zxid: Zxid) -> bool:
         """Whether a power cut now would leave `zxid` in this history."""
         return zxid <= self.synced_last and self.history.holds(zxid)
