@@ -48,7 +48,10 @@ class Storage(Protocol):
         """
 
     def take_snapshot(self, mark: SnapshotMark, pieces: Sequence[bytes]) -> None:
-        """Write a snapshot of our own state in the background; SnapshotTaken follows once it is verified and purged."""
+        """Write a snapshot of our own state in the background; SnapshotTaken follows once it is verified and purged.
+
+        When it could not be kept (no room, or the history was replaced meanwhile) SnapshotTaken names what is there.
+        """
 
     def load_snapshot(self) -> tuple[Zxid, bytes]:
         """The newest installed snapshot's zxid and state; (ZERO, b"") when there is none. Raises StorageError."""

@@ -60,9 +60,16 @@ class Background:
         self._worker = Worker("snapshots", outlet.fatal)
 
     def take(self, mark: SnapshotMark, pieces: Sequence[bytes]) -> None:
-        """Write a snapshot of the present generation; SnapshotTaken follows, or a warning."""
+        """Write a snapshot of the present generation; SnapshotTaken follows in any case, so that others come."""
         generation = self._live.generation
-        self._worker.put(lambda: self._take(generation, mark, pieces))
+
+        def job() -> None:
+            self._take(generation, mark, pieces)
+            with self._live.lock:
+                self._live.history.base = self._live.log.base
+                self._outlet.complete(SnapshotTaken(self._live.history.snapshot, self._live.history.base))
+
+        self._worker.put(job)
 
     def remove(self, directory: str) -> None:
         """Delete a generation that was replaced; after the snapshot that may be under way in it."""
@@ -108,10 +115,6 @@ class Background:
                     files.remove(os.path.join(directory, snapshot.snapshot_name(zxid)))
         except OSError as error:
             self._outlet.warn(f"cannot purge: {error.filename}: {error.strerror}")
-        with live.lock:
-            if live.generation == generation:
-                base = live.history.base = log.base
-                self._outlet.complete(SnapshotTaken(mark.zxid, base))
 
     def _remove(self, directory: str) -> None:
         try:

@@ -15,6 +15,7 @@ from zabzmq.core.history import Batch, SnapshotMark
 from zabzmq.core.zxid import Zxid
 from zabzmq.storage import meta as meta_file
 from zabzmq.storage import snapshot
+from zabzmq.storage.damage import Damaged
 from zabzmq.storage.meta import Meta
 from zabzmq.storage.recovery import generation_path, read_current, scan_segment, segment_files
 
@@ -95,8 +96,10 @@ def read_log(path: str | os.PathLike[str]) -> Iterator[Batch | Damage]:
                     yield Damage(name, segment.size, f"{torn} bytes of a write that is not finished", False)
             except FileNotFoundError:
                 continue  # Purged or truncated meanwhile.
+            except Damaged as error:
+                yield Damage(name, error.offset, str(error), True)
             except StorageError as error:
-                yield Damage(name, getattr(error, "offset", 0), str(error), True)
+                yield Damage(name, 0, str(error), True)
     except OSError as error:
         raise _unreadable(path, error) from None
 

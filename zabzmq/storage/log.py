@@ -20,8 +20,8 @@ from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.storage import records
+from zabzmq.storage.damage import Damaged
 from zabzmq.storage.files import Files
-from zabzmq.storage.meta import advice
 from zabzmq.storage.records import LAST, MORE, STOP, BadRecord, SegmentHeader, Window
 
 _MARK_EVERY: Final = 64 << 10
@@ -216,7 +216,7 @@ class Log:
                         return record.end, record.number
                     break
         except BadRecord as bad:
-            raise damaged(segment.path, bad.offset, bad.why) from None
+            raise Damaged(segment.path, bad.offset, bad.why) from None
         raise StorageError(f"{segment.path}: cannot truncate to {zxid}: no batch ends there")
 
     # ---- reading: any thread ---------------------------------------------------------------------------------------
@@ -252,8 +252,8 @@ class Log:
                 if cuts != self._cuts:
                     return []  # It was purged or truncated while we read.
             if isinstance(error, BadRecord):
-                raise damaged(path, error.offset, error.why) from None
-            raise damaged(path, offset, "the file is gone") from None
+                raise Damaged(path, error.offset, error.why) from None
+            raise Damaged(path, offset, "the file is gone") from None
         return found
 
     @staticmethod
@@ -302,7 +302,3 @@ class Log:
 
     def close(self) -> None:
         self.seal()
-
-
-def damaged(path: str, offset: int, why: str) -> StorageError:
-    return StorageError(f"{path}: damaged at offset {offset}: {why}. {advice(path)}")

@@ -6,7 +6,6 @@ business; whether this directory is ours to open is decided in `check_owner`.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ from crc32c import crc32c
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Epochs
 from zabzmq.core.zxid import PeerId, Zxid
+from zabzmq.storage.damage import Damaged
 from zabzmq.storage.files import Files, replace
 
 VERSION: Final = 1
@@ -59,9 +59,9 @@ def load(path: str) -> Meta | None:
     start = len(MAGIC) + 4
     payload = content[start:]
     if content[: len(MAGIC)] != MAGIC:
-        raise StorageError(f"{path}: damaged at offset 0: this is not a META file. {advice(path)}")
+        raise Damaged(path, 0, "this is not a META file")
     if crc32c(payload).to_bytes(4, "little") != content[len(MAGIC) : start]:
-        raise StorageError(f"{path}: damaged at offset {len(MAGIC)}: the checksum does not fit. {advice(path)}")
+        raise Damaged(path, len(MAGIC), "the checksum does not fit")
     try:
         meta = _decode(payload)
     except msgspec.MsgspecError as error:
@@ -84,17 +84,6 @@ def check_owner(directory: str, meta: Meta, cluster: str, node: PeerId, voters: 
             f"{directory} was made for the voters {_listed(meta.voters)}, not {_listed(voters)}. Refusing to start: "
             "two majorities of different sets need not meet. Start with the same nodes, or with another --data-dir."
         )
-
-
-def advice(path: str) -> str:
-    """What to do about a damaged file: nothing here is ever repaired by guessing (L3)."""
-    directory = os.path.dirname(path)
-    if os.path.basename(directory).startswith("gen-"):
-        directory = os.path.dirname(directory)
-    return (
-        "Nothing was changed. Restore the directory from a copy, or move it away "
-        f"(mv {directory} {directory}.damaged) and start again: the node then joins anew from the others."
-    )
 
 
 def _listed(voters: tuple[PeerId, ...]) -> str:

@@ -17,9 +17,9 @@ from zabzmq.core.errors import HistoryError, StorageError
 from zabzmq.core.history import History, SnapshotMark
 from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.storage import records, snapshot
+from zabzmq.storage.damage import Damaged, advice
 from zabzmq.storage.files import Files, remove_tree, replace
-from zabzmq.storage.log import Segment, damaged, segment_name
-from zabzmq.storage.meta import advice
+from zabzmq.storage.log import Segment, segment_name
 from zabzmq.storage.records import HEADER_BYTES, LAST, STOP, BadRecord, Record, Window
 
 _CURRENT: Final = re.compile(rb"gen-([1-9][0-9]{0,17})\n")
@@ -56,7 +56,7 @@ def read_current(path: str) -> int | None:
         return None
     match = _CURRENT.fullmatch(content)
     if match is None:
-        raise StorageError(f"{name}: damaged at offset 0: it should name a generation. {advice(name)}")
+        raise Damaged(name, 0, "it should name a generation")
     return int(match[1])
 
 
@@ -109,11 +109,11 @@ def scan_segment(
         if header is None:
             if is_last and size <= HEADER_BYTES:
                 return None
-            raise damaged(path, 0, "the header of the segment is not whole")
+            raise Damaged(path, 0, "the header of the segment is not whole")
         if header.version != records.VERSION:
             raise StorageError(f"{path}: format {header.version}, but this version reads format {records.VERSION}")
         if header.cluster != cluster or life not in (None, header.life):
-            raise damaged(path, 0, "the segment was written for another directory")
+            raise Damaged(path, 0, "the segment was written for another directory")
         segment = Segment(path, header.prev, header.prev, header.salt, HEADER_BYTES, header.number - 1)
         window = Window(fd, size)
         kind = LAST
@@ -130,17 +130,17 @@ def scan_segment(
                     segment.last = record.batch.last
         except BadRecord as bad:
             if bad.ours or not is_last:
-                raise damaged(path, bad.offset, bad.why) from None
+                raise Damaged(path, bad.offset, bad.why) from None
             # The bad record is of the write that was not complete yet, else of the one after it.
             torn = segment.number + (kind != records.MORE)
             later = records.find_later_write(window, bad.offset, header.salt, torn)
             if later is not None:
                 why = f"{bad.why}, and a later write stands at offset {later}"
-                raise damaged(path, bad.offset, why) from None
+                raise Damaged(path, bad.offset, why) from None
         if segment.last == segment.prev:
             if is_last:
                 return None
-            raise damaged(path, HEADER_BYTES, "the segment is empty, and others follow it")
+            raise Damaged(path, HEADER_BYTES, "the segment is empty, and others follow it")
         return segment, size - segment.size
 
 
@@ -148,19 +148,19 @@ def _check_step(segment: Segment, kind: bytes, first: Zxid, record: Record) -> N
     """Raise StorageError unless `record` continues what its segment holds so far."""
     batch = record.batch
     if kind == STOP:
-        raise damaged(segment.path, record.offset, "a record stands after the one that closed the segment")
+        raise Damaged(segment.path, record.offset, "a record stands after the one that closed the segment")
     if batch is None:
         in_step = record.number > segment.number
     else:
         in_step = record.number == segment.number + (kind == LAST)
         if batch.prev != segment.last:
             why = f"batch {batch.first} follows {batch.prev}, but the log ends at {segment.last} there"
-            raise damaged(segment.path, record.offset, why)
+            raise Damaged(segment.path, record.offset, why)
         if segment.last == segment.prev and batch.first != first:
-            raise damaged(segment.path, record.offset, f"the segment begins with {batch.first}, not as its name says")
+            raise Damaged(segment.path, record.offset, f"the segment begins with {batch.first}, not as its name says")
     if not in_step:
         why = f"a record of write {record.number} stands after write {segment.number}"
-        raise damaged(segment.path, record.offset, why)
+        raise Damaged(segment.path, record.offset, why)
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------
@@ -193,35 +193,29 @@ def recover(directory: str, cluster: str, life: int, closed: Zxid | None, warn: 
                 continue
             if segments and record.offset == HEADER_BYTES and record.batch.prev != segments[-1].last:
                 why = f"it follows {record.batch.prev}, but {segments[-1].path} ends at {segments[-1].last}"
-                raise damaged(path, 0, f"{why}: a segment is missing")
+                raise Damaged(path, 0, f"{why}: a segment is missing")
             try:
                 if history is None:
                     history = _before_log(path, record.batch.prev, mark)
                     met = met or history.last == target
                 history.append(record.batch)
             except HistoryError as error:
-                raise damaged(path, record.offset, str(error)) from None
+                raise Damaged(path, record.offset, str(error)) from None
             met = met or history.last == target
     if history is None:
         _check_empty_log(directory, names, mark, refusals)
         history = History() if mark is None else History.at(mark)
     elif mark is not None:
-        if not met or history.mark(mark.zxid) != mark:
-            path = os.path.join(directory, snapshot.snapshot_name(mark.zxid))
-            raise StorageError(
-                f"{path}: it does not fit the log, which holds ({history.base}, {history.last}]: "
-                f"a segment is missing or of another history. {advice(path)}"
-            )
+        _check_snapshot_fits(directory, mark, history, met)
         history.snapshot = mark.zxid
     if names and history.last < names[-1]:
         path = os.path.join(directory, snapshot.snapshot_name(names[-1]))
-        raise StorageError(f"{refusals[0] if refusals else path}: the log ends before it, at {history.last}.")
+        why = f"the log ends before the snapshot at {names[-1]}, at {history.last}: its end is missing"
+        raise StorageError(refusals[0] if refusals else f"{path}: {why}. {advice(path)}")
     if closed is not None and history.last != closed:
-        path = places[-1][1] if places else os.path.join(directory, segment_name(closed))
-        raise StorageError(
-            f"{path}: damaged at offset {segments[-1].size if segments else 0}: the log ended at {closed} when the "
-            f"node was stopped, and now ends at {history.last}. {advice(path)}"
-        )
+        path = segments[-1].path if segments else os.path.join(directory, segment_name(closed))
+        why = f"the log ended at {closed} when the node was stopped, and ends at {history.last} now"
+        raise Damaged(path, segments[-1].size if segments else 0, why)
     for refusal in refusals:
         warn(f"{refusal} Going on from {f'the snapshot at {mark.zxid}' if mark else 'the beginning of the log'}.")
     whole = [zxid for zxid in names if mark is not None and zxid <= mark.zxid]
@@ -252,8 +246,22 @@ def _before_log(path: str, base: Zxid, mark: SnapshotMark | None) -> History:
             f"{path}: the log begins after {base}, and no whole snapshot says what was before. {advice(path)}"
         )
     if base > mark.zxid:
-        raise damaged(path, 0, f"it follows {base}, but the newest whole snapshot is at {mark.zxid}: a gap")
+        raise Damaged(path, 0, f"it follows {base}, but the newest whole snapshot is at {mark.zxid}: a gap")
     return History.at(History.at(mark).mark(base))
+
+
+def _check_snapshot_fits(directory: str, mark: SnapshotMark, history: History, met: bool) -> None:
+    """The snapshot stands at the end of a batch of this very history. `met`: a batch ends there."""
+    try:
+        fits = met and history.mark(mark.zxid) == mark
+    except HistoryError:
+        fits = False
+    if not fits:
+        path = os.path.join(directory, snapshot.snapshot_name(mark.zxid))
+        raise StorageError(
+            f"{path}: it does not fit the log, which holds ({history.base}, {history.last}]: "
+            f"a segment is missing or of another history. {advice(path)}"
+        )
 
 
 def _check_empty_log(directory: str, names: list[Zxid], mark: SnapshotMark | None, refusals: list[str]) -> None:

@@ -19,8 +19,8 @@ from crc32c import crc32c
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import SnapshotMark
 from zabzmq.core.zxid import Zxid
+from zabzmq.storage.damage import Damaged
 from zabzmq.storage.files import Files
-from zabzmq.storage.meta import advice
 
 VERSION: Final = 1
 MAGIC: Final = b"ZABSNAP\n"
@@ -123,26 +123,26 @@ def _checked(path: str, cluster: str) -> Iterator[bytes]:
         while offset < end:
             some = os.pread(fd, min(_CHUNK, end - offset), offset)
             if not some:
-                raise _damaged(path, offset, "the file became shorter while it was read")
+                raise Damaged(path, offset, "the file became shorter while it was read")
             crc = crc32c(some, crc)
             offset += len(some)
             yield some
         if os.pread(fd, _TRAILER.size, end) != _TRAILER.pack(crc, opened.size):
-            raise _damaged(path, end, "the checksum of the snapshot does not fit")
+            raise Damaged(path, end, "the checksum of the snapshot does not fit")
 
 
 def _open(fd: int, path: str, cluster: str) -> Opened:
     start = os.pread(fd, _START, 0)
     if len(start) < _START or not start.startswith(MAGIC):
-        raise _damaged(path, 0, "this is not a snapshot")
+        raise Damaged(path, 0, "this is not a snapshot")
     length, crc = _FRAME.unpack_from(start, len(MAGIC))
     payload = os.pread(fd, min(length, _HEADER_BYTES_MAX), _START)
     if len(payload) != length or crc32c(payload) != crc:
-        raise _damaged(path, _START, "the header's checksum does not fit")
+        raise Damaged(path, _START, "the header's checksum does not fit")
     try:
         header = _decode(payload)
     except msgspec.MsgspecError as error:
-        raise _damaged(path, _START, f"the header's checksum fits, but it cannot be read: {error}") from None
+        raise Damaged(path, _START, f"the header's checksum fits, but it cannot be read: {error}") from None
     if header.version != VERSION:
         raise StorageError(f"{path}: format {header.version}, but this version reads format {VERSION}")
     if header.cluster != cluster:
@@ -151,12 +151,8 @@ def _open(fd: int, path: str, cluster: str) -> Opened:
     opened = Opened(header.mark, state_at, header.state_bytes, state_at + header.state_bytes + _TRAILER.size)
     size = os.fstat(fd).st_size
     if size != opened.size:
-        raise _damaged(path, min(size, opened.size), f"it should be {opened.size} bytes long, and is {size}")
+        raise Damaged(path, min(size, opened.size), f"it should be {opened.size} bytes long, and is {size}")
     return opened
-
-
-def _damaged(path: str, offset: int, why: str) -> StorageError:
-    return StorageError(f"{path}: damaged at offset {offset}: {why}. {advice(path)}")
 
 
 def discard(files: Files, path: str) -> None:

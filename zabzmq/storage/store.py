@@ -22,6 +22,7 @@ from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.storage import lock, recovery, snapshot
 from zabzmq.storage import meta as meta_file
 from zabzmq.storage.background import Background, Worker
+from zabzmq.storage.damage import advice
 from zabzmq.storage.files import Files
 from zabzmq.storage.live import Live, Outlet
 from zabzmq.storage.log import Log
@@ -288,7 +289,7 @@ def _recover(
     _check_room(files, path, limits)
     if meta is None:
         if not recovery.is_empty(path):
-            raise StorageError(f"{meta_path}: missing, but there is a log. {meta_file.advice(meta_path)}")
+            raise StorageError(f"{meta_path}: missing, but there is a log. {advice(meta_path)}")
         # Random, so that a directory that was lost and made again is another one (1.1, L13).
         meta = Meta(
             meta_file.VERSION, cluster, node, voters, secrets.randbits(63), wall_us - 1, Epochs(0, 0, False), None
@@ -300,10 +301,10 @@ def _recover(
             recovery.write_current(files, path, generation)
     if generation is None:
         name = os.path.join(path, "CURRENT")
-        raise StorageError(f"{name}: missing, so the log cannot be found. {meta_file.advice(name)}")
+        raise StorageError(f"{name}: missing, so the log cannot be found. {advice(name)}")
     directory = recovery.generation_path(path, generation)
     if not os.path.isdir(directory):
-        raise StorageError(f"{directory}: missing, but CURRENT names it. {meta_file.advice(directory)}")
+        raise StorageError(f"{directory}: missing, but CURRENT names it. {advice(directory)}")
     found = recovery.recover(directory, cluster, meta.life, meta.closed, warn)
     epochs = _repair(meta_path, meta.epochs, found.history)
     recovery.clean_up(files, path, generation)
@@ -332,6 +333,6 @@ def _repair(path: str, epochs: Epochs, history: History) -> Epochs:
     if epochs.accepted < current:
         raise StorageError(
             f"{path}: accepted epoch {epochs.accepted}, but the log ends in epoch {history.last.epoch}: "
-            f"META and log do not belong together. {meta_file.advice(path)}"
+            f"META and log do not belong together. {advice(path)}"
         )
     return epochs._replace(current=current)
