@@ -65,7 +65,8 @@ class Whole(click.IntRange):
     """A whole number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(unmarked(value) if isinstance(value, str) else value, param, ctx)
+        typed: Any = unmarked(value) if isinstance(value, str) else value
+        return super().convert(typed, param, ctx)
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

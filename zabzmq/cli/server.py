@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NoReturn
 
 import click
 
 from zabzmq import __version__
 from zabzmq.cli import common
-from zabzmq.cli.common import Command, Whole, cluster_options, directory_options, settled
+from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
 from zabzmq.server.config import NODES_MAX
 
 
@@ -56,6 +57,27 @@ def node(ctx: click.Context, id: int, log_format: str, quiet: bool, bootstrap: s
         log_format="none" if quiet else log_format,
     )
     return process.run()
+
+
+@server.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@click.option("--strict", is_flag=True, help="Exit with 9 when the cluster is degraded.")
+@cluster_options
+@click.pass_context
+def status(ctx: click.Context, as_json: bool, watch: bool, strict: bool) -> int:
+    """Show every node: who leads, who is behind, what to do.
+
+    Exit codes: 0 healthy or degraded, 3 electing or no quorum, 4 nobody answers, 9 degraded with --strict.
+    """
+    from zabzmq.cli.server_status import show_status
+
+    return show_status(settled(ctx), options(ctx), as_json=as_json, watch=watch, strict=strict)
+
+
+def options(ctx: click.Context) -> str:
+    """The common options that were given, to be repeated in commands we tell people to type."""
+    return "".join(f" {shlex.quote(part)}" for part in command_line(ctx))
 
 
 def main() -> NoReturn:

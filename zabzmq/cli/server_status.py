@@ -1,0 +1,92 @@
+"""`status`: one look at the cluster, or a look a second."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from zabzmq.cli.client_status import UNREACHABLE, advice, exit_of, headline, summary, table
+from zabzmq.cli.common import Exit, complain, is_terminal
+from zabzmq.client.client import Client
+from zabzmq.server.config import Config
+
+EVERY_S = 1.0
+
+
+def ask(client: Client, config: Config, wait_ms: float = 1000.0) -> dict[str, Any]:
+    """The status object of this moment."""
+    return summary(config.cluster, client.status(wait_ms))
+
+
+def page(status: dict[str, Any], options: str) -> list[str]:
+    """Headline, table and the next command, as lines."""
+    next_step = advice(status, options)
+    lines = [headline(status), *table(status), *([next_step] if next_step else [])]
+    refused = [f"node {n['node']}: {sum(n['dropped'].values())}" for n in status["nodes"] if n["up"] and n["dropped"]]
+    if refused:
+        lines.append(f"frames refused (damaged, foreign or of another version): {', '.join(refused)}")
+    full = [str(n["node"]) for n in status["nodes"] if n["up"] and n["space"] != "ok"]
+    if full:
+        lines.append(f"disk nearly full on node {' '.join(full)}")
+    empty = [str(n["node"]) for n in status["nodes"] if n["up"] and not n["joined"]]
+    if empty and status["leader"] is None:
+        lines.append(f"not counted yet, for their disks are empty: node {' '.join(empty)}")
+    return lines
+
+
+def show_status(config: Config, options: str, *, as_json: bool, watch: bool, strict: bool) -> int:
+    with Client(config.client_endpoints, cluster=config.cluster) as client:
+        if watch:
+            return _watch(client, config, options, as_json)
+        status = ask(client, config)
+        foreign = dict(client.foreign)
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False))
+    elif status["health"] != UNREACHABLE:
+        click.echo("\n".join(page(status, options)))
+    if status["health"] == UNREACHABLE:
+        _say_unreachable(config, options, foreign)
+    return exit_of(status, strict)
+
+
+def _say_unreachable(config: Config, options: str, foreign: dict[int, str]) -> None:
+    if foreign:
+        node, name = next(iter(foreign.items()))
+        complain(f'node {node} belongs to cluster "{name}", not to "{config.cluster}".', (f"try: --cluster {name}",))
+        return
+    ports = sorted(listen.client for listen in config.listens)
+    hosts = {listen.host for listen in config.listens}
+    if len(hosts) == 1 and ports[-1] - ports[0] == len(ports) - 1:
+        where = f"{hosts.pop()}:{ports[0]}-{ports[-1]}"
+    else:
+        where = " ".join(config.client_endpoints.values())
+    complain(
+        f"nobody listens on {where}.",
+        (f"start a cluster:  python zookeeper_server.py{options} cluster up    (other ports? set ZAB_BASE_PORT)",),
+    )
+
+
+def _watch(client: Client, config: Config, options: str, as_json: bool) -> int:
+    """Once a second until Ctrl-C: in place on a terminal, one line (or object) a second elsewhere."""
+    live = is_terminal() and not as_json
+    drawn = 0
+    try:
+        while True:
+            began = time.monotonic()
+            status = ask(client, config)
+            if as_json:
+                click.echo(json.dumps(status, ensure_ascii=False))
+            elif live:
+                lines = page(status, options)
+                # Up to where it was drawn before; each line is cleared as it is written anew, the rest at the end.
+                up = f"\x1b[{drawn}F" if drawn else ""
+                click.echo(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J", nl=False)
+                drawn = len(lines)
+            else:
+                click.echo(headline(status))
+            time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+    except KeyboardInterrupt:
+        return Exit.OK
