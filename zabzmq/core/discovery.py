@@ -17,6 +17,7 @@ from zabzmq.core.learner import Following, Learner, Promise, Promised, Tenure
 from zabzmq.core.messages import (
     AckEpoch,
     FollowerInfo,
+    HbEcho,
     Heartbeat,
     LeaderInfo,
     LinkMessage,
@@ -112,8 +113,22 @@ class LeaderDiscovery(PeerPhase):
             self.on_learner_message(learner, message)
 
     def on_learner_message(self, learner: Learner, message: LinkMessage) -> None:
-        """What only later phases understand."""
-        raise misplaced(message, self.phase)
+        """What a learner says once it has promised; later phases understand more."""
+        if not isinstance(message, HbEcho):
+            raise misplaced(message, self.phase)
+        self.on_echo(learner, message.hb_seq, message.on_link)
+
+    def on_echo(self, learner: Learner, hb_seq: int, on_link: bool) -> None:
+        """A sign of life as old as the sending of the heartbeat it echoes (F2)."""
+        peer = self.peer
+        if hb_seq > peer.hb_seq:
+            raise RemoteProtocolError("echo of a heartbeat never sent")
+        if hb_seq > learner.echoed_seq:
+            learner.echoed_seq = hb_seq
+            learner.echoed_at = max(learner.echoed_at, peer.beat_at.get(hb_seq, 0.0))
+        if not on_link:
+            learner.pub_echoed_at = max(learner.pub_echoed_at, peer.beat_at.get(hb_seq, 0.0))
+            learner.beat_on_link = False  # T9: PUB works
 
     def _on_follower_info(self, source: ProcessId, link: LinkId, info: FollowerInfo) -> None:
         peer = self.peer

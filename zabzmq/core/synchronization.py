@@ -249,22 +249,8 @@ class LeaderSynchronization(LeaderDiscovery):
                 self.pump(learner)
             case AckNewLeader(_, cut):
                 self._on_ack_new_leader(learner, cut)
-            case HbEcho(_, hb_seq, on_link):
-                self.on_echo(learner, hb_seq, on_link)
             case _:
                 super().on_learner_message(learner, message)
-
-    def on_echo(self, learner: Learner, hb_seq: int, on_link: bool) -> None:
-        """A sign of life as old as the sending of the heartbeat it echoes (F2)."""
-        peer = self.peer
-        if hb_seq > peer.hb_seq:
-            raise RemoteProtocolError("echo of a heartbeat never sent")
-        if hb_seq > learner.echoed_seq:
-            learner.echoed_seq = hb_seq
-            learner.echoed_at = max(learner.echoed_at, peer.beat_at.get(hb_seq, 0.0))
-        if not on_link:
-            learner.pub_echoed_at = max(learner.pub_echoed_at, peer.beat_at.get(hb_seq, 0.0))
-            learner.beat_on_link = False  # T9: PUB works
 
     def _on_ack_new_leader(self, learner: Learner, cut: Zxid) -> None:
         if not learner.new_leader_sent or learner.new_leader_acked or cut != learner.cut:
