@@ -83,7 +83,8 @@ def test_linear_reads_fail_when_the_leader_is_lost(at: str) -> None:
     assert (no.rid, no.why) == (8, "no_leader")
     served.service.on_read_ready(ReadReady(1, ZERO))
     served.service.on_read_failed(ReadFailed(1))
-    assert served.heard() == [], "a late verdict on a ticket that is over"
+    served.service.on_tick(10_000)
+    assert served.heard() == [], "a late verdict on a ticket that is over, and a time-out of nobody"
     assert served.service.take_reads() is None
 
 

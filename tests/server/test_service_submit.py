@@ -335,9 +335,11 @@ def test_all_sessions_together_have_a_bounded_amount_outstanding(limits: Limits)
     assert served.nos() == [(1, 1, "busy"), (0, 1, "busy")]
     served.turn()
     served.said()
-    served.submit(bob, 1, Put(b"key", bytes(20)))
-    served.turn()
-    assert served.dones() == [(1, [None])]
+    for seq in (1, 2, 3):
+        served.submit(bob, 2 * seq - 1, Put(b"k", b"v"))
+        served.submit(bob, 2 * seq, Put(b"k", b"v"))
+        served.turn()
+        assert served.dones() == [(2 * seq - 1, [None]), (2 * seq, [None])]
 
 
 @pytest.mark.parametrize("space", [Space.LOW, Space.FULL])
@@ -441,6 +443,20 @@ def test_a_refused_request_is_busy_and_so_is_what_its_sessions_queued_behind_it(
     served.submit(alice, 1, *increments(1, 3))
     served.turn()
     assert [seq for seq, _ in served.dones()] == [1, 1]
+
+
+def test_what_was_refused_is_expected_again_behind_what_was_proposed() -> None:
+    served = Served()
+    alice = served.register()
+    served.submit(alice, 1, *increments(1, 2))
+    served.propose()
+    served.submit(alice, 3, *increments(3, 2))
+    served.refuse()
+    served.submit(alice, 5, *increments(5, 1))
+    served.submit(alice, 3, *increments(3, 3))
+    assert served.nos() == [(3, 2, "busy"), (5, 1, "seq_gap")]
+    served.turn()
+    assert served.dones() == [(1, [None, None]), (3, [None, None, None])]
 
 
 def test_a_request_refused_by_who_does_not_lead_is_not_led() -> None:

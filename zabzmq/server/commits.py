@@ -78,8 +78,6 @@ class Commits:
         held = self._after.get(after) or self._around(after)
         if held is None:
             for batch in read(after, upto, RANGE_BYTES_MAX) if after < upto else ():
-                if batch.last > self._state.applied:
-                    return
                 names = [self._state.sessions.name(run.session) or "" for run in self._runs(batch)]
                 yield _committed(batch, None, names, 0), batch.size
                 if batch.last >= upto:
