@@ -51,6 +51,7 @@ class Served:
         self.state = ReplicatedState(max_clients)
         self.log: list[Batch] = []
         self.base = ZERO
+        self.reads: list[Zxid] = []  # from where the log was read
         self.proposed: deque[Batch] = deque()
         self.committed: list[Committed] = []
         self.service = Service(
@@ -76,11 +77,13 @@ class Served:
         )  # fmt: skip
 
     def _read(self, after: Zxid, upto: Zxid, bytes_max: int) -> Sequence[Batch]:
-        if after < self.base:
+        """As storage reads: from the end of a batch on, whole batches up to `upto`."""
+        if after < self.base or after not in {batch.prev for batch in self.log}:
             return []
+        self.reads.append(after)
         found: list[Batch] = []
         for batch in self.log:
-            if batch.last > after and batch.first <= upto and sum(b.size for b in found) < bytes_max:
+            if batch.prev >= after and batch.last <= upto and (sum(b.size for b in found) < bytes_max):
                 found.append(batch)
         return found
 

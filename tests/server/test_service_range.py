@@ -75,6 +75,24 @@ def test_older_batches_come_from_the_log_without_results_and_the_rest_from_memor
     assert firsts(served.range(Zxid(1, 1), Zxid(1, 3)).batches) == [(1, 2)]
 
 
+def test_a_place_inside_a_batch_is_found_in_a_long_log_too() -> None:
+    served = played(30, Limits(recent_bytes=1), size=100_000)
+    assert firsts(served.range(Zxid(1, 48)).batches) == [(1, 48), (1, 50), (1, 52), (1, 54), (1, 56)]
+    assert served.reads[0] >= Zxid(1, 43), "from a mark near it, not from the beginning"
+    assert firsts(served.range(Zxid(1, 2), Zxid(1, 2)).batches) == []
+    assert firsts(served.range(Zxid(1, 2), Zxid(1, 3)).batches) == [(1, 2)]
+
+
+def test_a_place_that_never_was_is_answered_with_what_follows_it() -> None:
+    served = played(2, Limits(recent_bytes=1))
+    served.look()
+    served.lead()
+    served.submit((1, 1), 5, Put(b"k", b"v"))
+    served.turn()
+    served.said()
+    assert firsts(served.range(Zxid(1, 99)).batches) == [(2, 1)]
+
+
 def test_an_admission_is_a_batch_without_runs() -> None:
     served = played(0, Limits(recent_bytes=1))
     admit = served.batch(Request(b"", 1, 5))._replace(admit=Admit(PeerId(2), 99))

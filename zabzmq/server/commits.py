@@ -24,6 +24,9 @@ RANGE_BYTES_MAX: Final = 1 << 20
 RESULT_BYTES_MAX: Final = 2 << 20
 """Results beyond this are left out: a client's socket refuses frames of 4 MiB (7.5)."""
 
+MARK_BYTES: Final = 256 << 10
+MARKS: Final = 4096
+
 _decode_sealed = msgspec.msgpack.Decoder(list[SealedRun]).decode
 
 
@@ -36,6 +39,8 @@ class Commits:
         self._bytes = 0
         self._order: deque[tuple[Committed, int]] = deque()
         self._after: dict[Zxid, Committed] = {}  # by `prev`
+        self._marks: deque[Zxid] = deque(maxlen=MARKS)  # ends of batches, a sparse index of the log
+        self._unmarked = 0  # bytes since the last of them
 
     def add(self, batch: Batch, runs: Sequence[AppliedRun]) -> Committed:
         """The state has just applied this batch."""
@@ -49,6 +54,10 @@ class Commits:
         self._order.append((committed, size))
         self._after[batch.prev] = committed
         self._bytes += size
+        self._unmarked += batch.size
+        if self._unmarked >= MARK_BYTES:
+            self._unmarked = 0
+            self._marks.append(batch.last)
         while self._bytes > self._bytes_max and len(self._order) > 1:
             old, size = self._order.popleft()
             self._bytes -= size
@@ -67,28 +76,40 @@ class Commits:
         after = max(after, base)
         found: list[Committed] = []
         room = RANGE_BYTES_MAX
-        for committed, size in self._walk(after, upto, read):
+        for committed, size in self._walk(after, upto, read, base):
             if found and size > room:
                 break
             found.append(committed)
             room -= size
         return purged, found
 
-    def _walk(self, after: Zxid, upto: Zxid, read: ReadBatches) -> Iterator[tuple[Committed, int]]:
+    def _walk(self, after: Zxid, upto: Zxid, read: ReadBatches, base: Zxid) -> Iterator[tuple[Committed, int]]:
+        if after >= upto:
+            return
         held = self._after.get(after) or self._around(after)
         if held is None:
-            for batch in read(after, upto, RANGE_BYTES_MAX) if after < upto else ():
+            for batch in self._read(after, read, base):
                 names = [self._state.sessions.name(run.session) or "" for run in self._runs(batch)]
                 yield _committed(batch, None, names, 0), batch.size
-                if batch.last >= upto:
-                    return
-                after = batch.last
-                held = self._after.get(after)
-                if held is not None:
+                held = self._after.get(batch.last)
+                if held is not None or batch.last >= upto:
                     break
         while held is not None and held.first <= upto:
             yield held, len(held.data) + sum(map(len, held.results or ()))
             held = self._after.get(_last(held))
+
+    def _read(self, after: Zxid, read: ReadBatches, base: Zxid) -> Sequence[Batch]:
+        """From the log. It is asked by ends of batches; of another place the batch is looked for from a mark on."""
+        applied = self._state.applied
+        found = read(after, applied, RANGE_BYTES_MAX)
+        at = max((mark for mark in self._marks if base <= mark <= after), default=base)
+        while not found:
+            batches = read(at, applied, RANGE_BYTES_MAX)
+            if not batches:
+                break
+            found = [batch for batch in batches if batch.last > after]
+            at = batches[-1].last
+        return found
 
     def _around(self, zxid: Zxid) -> Committed | None:
         """The batch that begins before `zxid` and ends after it, if it is a recent one."""
