@@ -145,6 +145,7 @@ class Client:
         self._asked: dict[int, ClientReply | None] = {}
         self._rid = 0
         self._finished: Calls = []
+        self._former: int | None = None
         self._led = (-1, 0)  # the leader and epoch that our streams belong to
         self._search_at = 0.0
         self._search_round = 0
@@ -200,19 +201,20 @@ class Client:
         identity: SessionId,
         seq: int,
         operation: Operation,
+        player: Player | None = None,
         *,
         timeout_ms: float | None = None,
-        tag: object = None,
     ) -> Call:
         """Ask again for an operation whose outcome an earlier run could not learn: it takes effect once at most."""
         now = self._clock()
-        call = Call(operation, now, now + (self.timeout_ms if timeout_ms is None else timeout_ms), tag)
-        session = Session(self.name, self._own.node)
+        call = Call(operation, now, now + (self.timeout_ms if timeout_ms is None else timeout_ms))
+        player = player or self._own
+        session = Session(player.name, player.node)
         session.adopt(identity, call, seq)
-        self._own.sessions.append(session)
-        self._sessions[identity] = (self._own, session)
+        player.sessions.append(session)
+        self._sessions[identity] = (player, session)
         self._timer_at = min(self._timer_at, call.deadline)
-        self._mark(self._own)
+        self._mark(player)
         return call
 
     def read(
@@ -253,14 +255,19 @@ class Client:
     def pump(self, timeout_ms: float = 0.0) -> Calls:
         """Send what waits, take in what has arrived; returns the calls that ended since the last time.
 
-        Waits at most `timeout_ms` for the first of them.
+        Waits at most `timeout_ms` for the first of them, or for a file given to `attach`.
         """
         end = self._clock() + timeout_ms
+        self._links.woken = False
         self._pump(0.0)
-        while not self._finished and (left := end - self._clock()) > 0:
+        while not self._finished and not self._links.woken and (left := end - self._clock()) > 0:
             self._pump(left)
         finished, self._finished = self._finished, []
         return finished
+
+    def attach(self, file: int, events: int) -> None:
+        """Let `pump` also return when this file descriptor is ready (zmq.POLLIN, zmq.POLLOUT; 0 forgets it)."""
+        self._links.attach(file, events)
 
     def status(self, wait_ms: float = 1_000.0) -> dict[int, NodeStatus | None]:
         """Every known node as it sees itself, voters that nodes name included; None of one that does not answer."""
@@ -286,6 +293,11 @@ class Client:
         for rid in rids.values():
             del self._asked[rid]
         return {node: replies.get(node) for node in sorted(self._links.by_node)}
+
+    @property
+    def last_leader(self) -> int | None:
+        """Who leads, or else led when we last knew."""
+        return self.leader if self.leader is not None else self._former
 
     @property
     def reachable(self) -> list[int]:
@@ -605,7 +617,7 @@ class Client:
                 self._links.add(peer, endpoint if "://" in endpoint else f"tcp://{endpoint}")
         # An established leader of a lower epoch than we have seen established is deposed and has not noticed.
         if hint.established and hint.epoch >= self.epoch and (self.leader is None or hint.epoch > self.epoch):
-            self.leader = node
+            self.leader = self._former = node
             self.epoch = hint.epoch
             if self._led != (node, hint.epoch):
                 self._led = (node, hint.epoch)

@@ -70,6 +70,8 @@ class Connections:
         self.by_node: dict[int, Connection] = {}
         self.changes: list[tuple[int, bool]] = []
         self.dropped = 0
+        self.woken = False  # since it was last set: a `wait` ended for one of the caller's own files
+        self._files: dict[int, int] = {}
         for node, endpoint in sorted(endpoints.items()):
             self.add(node, endpoint)
 
@@ -88,6 +90,18 @@ class Connections:
         for socket in (connection.socket, connection.monitor):
             self._all.register(socket, zmq.POLLIN)
             poller.register(socket, zmq.POLLIN)
+        for file, events in self._files.items():
+            poller.register(file, events)
+
+    def attach(self, file: int, events: int) -> None:
+        """Let this file descriptor end a `wait` too: zmq.POLLIN, zmq.POLLOUT; 0 forgets it."""
+        if self._files.get(file, 0) == events:
+            return
+        self._files[file] = events
+        for poller in (self._all, *self._pollers.values()):
+            poller.register(file, events)  # of no events: unregisters
+        if not events:
+            del self._files[file]
 
     def subscriber(self) -> zmq.Socket[bytes]:
         """A SUB socket that the `wait` for all nodes also wakes up for; the caller connects and closes it."""
@@ -115,7 +129,9 @@ class Connections:
         """Sleep until something can be received: from this one node, or from any."""
         poller = self._all if only is None else self._pollers[only]
         # Rounded up: a deadline that is not yet reached after waking would be waited for again and again.
-        poller.poll(int(timeout_ms) + 1 if timeout_ms > 0 else 0)
+        ready = poller.poll(int(timeout_ms) + 1 if timeout_ms > 0 else 0)
+        if self._files and any(what in self._files for what, _ in ready):
+            self.woken = True
 
     def receive(self, only: int | None) -> Iterator[tuple[int, ClientReply]]:
         """What has arrived, from this one node or from all, without waiting."""

@@ -1,0 +1,133 @@
+"""`monitor`: the commit stream, for people or as JSON lines."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from zabzmq.cli.client_options import ParamType, common_options, setup
+from zabzmq.cli.client_output import VERSION, bytes_field, dotted, name_of, no_way, result_object, story, to_json, told
+from zabzmq.cli.common import Command, can_encode
+from zabzmq.client.client import UNREACHABLE
+from zabzmq.client.monitor import Event, Fetched, Gap, LeaderChange, LeaderLost, Monitor, Transaction
+from zabzmq.core.zxid import Zxid
+from zabzmq.machine.operations import Cas, Delete, Guess, Put, Refused, Register, Target
+
+
+class Place(ParamType):
+    """A zxid, as 3.7."""
+
+    name = "zxid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = re.fullmatch(r"(\d{1,19})\.(\d{1,19})", value)
+        if found is None:
+            self.fail(f"{value!r} is not of the form 3.7 (epoch and counter)", param, ctx)
+        return Zxid(int(found[1]), int(found[2]))
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """One line of --jsonl (UX 6)."""
+    match event:
+        case Transaction(zxid=zxid, prev=prev, name=name, operation=operation, result=result, time_ms=time_ms):
+            out: dict[str, Any] = {"v": VERSION, "zxid": zxid, "prev": prev, "as": name}
+            if operation is None:
+                return out | {"op": "admit", "outcome": "ok", "result": None, "time_ms": time_ms}
+            out |= operation_object(operation)
+            if event.known:
+                out["outcome"] = "refused" if isinstance(result, Refused) else "ok"
+                out["result"] = result_object(result)
+                if isinstance(result, Refused):
+                    out["error"] = {"code": result.code, "text": result.text}
+            else:
+                out |= {"outcome": None, "result": None}
+            out["time_ms"] = time_ms
+            return out
+        case Gap(after, oldest):
+            return {"v": VERSION, "event": "gap", "after": after, "oldest_after": oldest}
+        case Fetched(first, last, node):
+            return {"v": VERSION, "event": "fetched", "first": first, "last": last, "node": node}
+        case LeaderLost(node):
+            return {"v": VERSION, "event": "leader_lost", "leader": node}
+        case LeaderChange(node, epoch, former, ms):
+            without = None if ms is None else round(ms)
+            return {"v": VERSION, "event": "leader", "leader": node, "epoch": epoch, "former": former, "ms": without}
+
+
+def event_line(event: Event) -> str:
+    rule, dot = ("──", "·") if can_encode("──·") else ("--", "|")
+    match event:
+        case Transaction(zxid=zxid, name=name, operation=operation, result=result, digest=digest):
+            if operation is None:
+                what = "a wiped node was admitted again"
+            elif isinstance(operation, Register):
+                what = f"{name} made a session"
+            elif event.known:
+                what = story(operation, result, name)
+            else:
+                what = f"{told(operation)} by {name}   (its result is no longer kept)"
+            state = "" if digest is None else f"   state {digest & 0xFFFF:04x}"
+            return f"commit {dotted(zxid)}  {what}{state}"
+        case Gap(after, oldest):
+            return (
+                f"{rule} gap: what followed {dotted(after)} is purged; the oldest left follows {dotted(oldest)} {rule}"
+            )
+        case Fetched(first, last, node):
+            return f"{rule} missed: {dotted(first)} to {dotted(last)} fetched from node {node} {rule}"
+        case LeaderLost(node):
+            return f"{rule} leader {node} lost {dot} election {rule}"
+        case LeaderChange(node, epoch, former, ms):
+            gone = "" if former is None else f"leader {former} lost {dot} "
+            took = "" if ms is None else f" ({ms / 1000:.1f} s without a leader)"
+            return f"{rule} {gone}leader {node}, epoch {epoch}{took} {rule}"
+
+
+def _wanted(events: list[Event], everything: bool) -> Iterator[Event]:
+    for event in events:
+        internal = isinstance(event, Transaction) and (event.operation is None or isinstance(event.operation, Register))
+        if everything or not internal:
+            yield event
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.command(cls=Command)
+@click.option("--since", type=Place(), help="Begin after this zxid; 0.0 is the very beginning. Default: now.")
+@click.option("--jsonl", is_flag=True, help="A JSON object a line.")
+@click.option("--all", "everything", is_flag=True, help="Sessions made and nodes admitted, too.")
+@common_options
+@click.pass_context
+def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: bool) -> None:
+    """Show every committed operation once and in order, until Ctrl-C."""
+    asked = setup(ctx)
+    signal.signal(signal.SIGTERM, _interrupt)
+    config = asked.config
+    try:
+        with Monitor(config.client_endpoints, config.publish_endpoints, config.cluster, since) as stream:
+            waited = 0.0
+            while True:
+                events = list(_wanted(stream.pump(200.0), everything))
+                if events:
+                    as_json = jsonl or asked.json
+                    for event in events:
+                        line = to_json(event_object(event)).decode() if as_json else event_line(event)
+                        click.echo(line)
+                    sys.stdout.flush()
+                if stream.in_touch:
+                    continue
+                waited += 200.0
+                if waited >= asked.timeout_ms:
+                    break
+        with asked.client() as client:
+            no_way(UNREACHABLE, "no node can be reached", client, asked, ctx).say()
+        raise click.exceptions.Exit(4)
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(0) from None
