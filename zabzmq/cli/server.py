@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -75,6 +76,56 @@ def status(ctx: click.Context, as_json: bool, watch: bool, strict: bool) -> int:
     return show_status(settled(ctx), options(ctx), as_json=as_json, watch=watch, strict=strict)
 
 
+@server.group()
+@cluster_options
+@directory_options
+def cluster() -> None:
+    """All nodes at once, as real processes."""
+
+
+@cluster.command(cls=Command)
+@cluster_options
+@directory_options
+@click.pass_context
+def up(ctx: click.Context) -> int:
+    """Start every node and show how they are; Ctrl-C stops them all.
+
+    The nodes are processes of this one and end with it, however it ends.
+    """
+    from zabzmq.cli.server_cluster import run_cluster
+
+    return run_cluster(settled(ctx), options(ctx))
+
+
+@server.group()
+def log() -> None:
+    """Look into a node's transaction log."""
+
+
+@log.command(cls=Command)
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def dump(directory: Path, as_json: bool) -> int:
+    """Print the log in DIRECTORY, such as data/node-2; the node may be running.
+
+    Exit code 1 if it is damaged so that a node would not start on it.
+    """
+    from zabzmq.cli.server_log import dump_log
+
+    return dump_log(directory, as_json)
+
+
+@server.command(cls=Command)
+@cluster_options
+@directory_options
+@click.pass_context
+def doctor(ctx: click.Context) -> int:
+    """Check this machine: Python, packages, ports, disk; and where each setting comes from."""
+    from zabzmq.cli.server_doctor import examine
+
+    return examine(settled(ctx))
+
+
 def options(ctx: click.Context) -> str:
     """The common options that were given, to be repeated in commands we tell people to type."""
     return "".join(f" {shlex.quote(part)}" for part in command_line(ctx))
@@ -82,3 +133,7 @@ def options(ctx: click.Context) -> str:
 
 def main() -> NoReturn:
     common.run(server, "zookeeper_server.py")
+
+
+if __name__ == "__main__":
+    main()

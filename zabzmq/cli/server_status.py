@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +14,15 @@ from zabzmq.cli.common import Exit, complain, is_terminal
 from zabzmq.client.client import Client
 from zabzmq.server.config import Config
 
+if TYPE_CHECKING:
+    from rich.live import Live
+
 EVERY_S = 1.0
 
 
 def ask(client: Client, config: Config, wait_ms: float = 1000.0) -> dict[str, Any]:
     """The status object of this moment."""
+    client.pump()  # hear of nodes that came up since they were last asked
     return summary(config.cluster, client.status(wait_ms))
 
 
@@ -71,22 +76,23 @@ def _say_unreachable(config: Config, options: str, foreign: dict[int, str]) -> N
 
 def _watch(client: Client, config: Config, options: str, as_json: bool) -> int:
     """Once a second until Ctrl-C: in place on a terminal, one line (or object) a second elsewhere."""
-    live = is_terminal() and not as_json
-    drawn = 0
-    try:
-        while True:
-            began = time.monotonic()
-            status = ask(client, config)
-            if as_json:
-                click.echo(json.dumps(status, ensure_ascii=False))
-            elif live:
-                lines = page(status, options)
-                # Up to where it was drawn before; each line is cleared as it is written anew, the rest at the end.
-                up = f"\x1b[{drawn}F" if drawn else ""
-                click.echo(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J", nl=False)
-                drawn = len(lines)
-            else:
-                click.echo(headline(status))
-            time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
-    except KeyboardInterrupt:
-        return Exit.OK
+    with ExitStack() as leaving:
+        live: Live | None = None
+        if is_terminal() and not as_json:
+            from rich.console import Console
+            from rich.live import Live
+            from rich.text import Text
+
+            live = leaving.enter_context(Live(console=Console(highlight=False), auto_refresh=False))
+        try:
+            while True:
+                began = time.monotonic()
+                status = ask(client, config)
+                if live is not None:
+                    text = Text("\n".join(page(status, options)), no_wrap=True, overflow="crop")
+                    live.update(text, refresh=True)
+                else:
+                    click.echo(json.dumps(status, ensure_ascii=False) if as_json else headline(status))
+                time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+        except KeyboardInterrupt:
+            return Exit.OK

@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class ParentWatch:
-    """Asks the kernel for SIGTERM at the parent's death (Linux); `is_gone` is for everywhere else, and for the
+    """Asks the kernel to kill us at the parent's death (Linux), stopped or not; `is_gone` is for elsewhere, and for the
     moment before the kernel was asked."""
 
     def __init__(self, parent: int) -> None:
@@ -22,7 +22,7 @@ class ParentWatch:
         if sys.platform == "linux":
             import ctypes
 
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     @property
     def is_gone(self) -> bool:

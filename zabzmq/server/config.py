@@ -73,6 +73,8 @@ class Config:
     data_dir: Path
     log_dir: Path
     base_port: int
+    path: Path | None = None
+    """The cluster.toml, if one was named."""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,7 +178,7 @@ def load(
         tables = [_NodeTable(id=number) for number in range(count)]
     listens = [_listen(table, base) for table in sorted(tables, key=lambda t: t.id)]
     _check_distinct(listens, str(path) if path is not None else origins["base_port"])
-    return Config(name, tuple(listens), data, logs, base, origins)
+    return Config(name, tuple(listens), data, logs, base, path, origins)
 
 
 def check_name(what: str, name: str, where: str = "", exit_code: int = 2) -> None:
