@@ -22,7 +22,7 @@ from zabzmq.machine.operations import (
     decode_results,
     encode,
 )
-from zabzmq.machine.state import ReplicatedState
+from zabzmq.machine.state import AppliedRun, ReplicatedState
 from zabzmq.net.client_wire import (
     ClientReply,
     Committed,
@@ -53,6 +53,7 @@ class Served:
         self.base = ZERO
         self.reads: list[Zxid] = []  # from where the log was read
         self.proposed: deque[Batch] = deque()
+        self.applied: list[AppliedRun] = []
         self.committed: list[Committed] = []
         self.service = Service(
             node=PeerId(0),
@@ -134,6 +135,7 @@ class Served:
 
     def apply(self, batch: Batch) -> None:
         runs = self.state.apply(batch)
+        self.applied += runs
         self.log.append(batch)
         self.committed.append(self.service.on_applied(batch, runs, ACKS))
 

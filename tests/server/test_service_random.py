@@ -86,6 +86,7 @@ def test_every_operation_is_answered_and_applied_once(steps: list[tuple[str, int
     client.listen()
     assert client.waiting == set()
     assert served.service.next_deadline == float("inf")
+    assert {(run.repeated, run.why) for run in served.applied} == {(0, "")}, "no repeat and no gap reached the log"
     assert served.state.digest == served.state.full_digest()
     # All the room there is is free again: nothing leaks.
     for who in (0, 1):
