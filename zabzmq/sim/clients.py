@@ -49,6 +49,7 @@ class Service(Protocol):
 
     def later(self, delay: float, act: Callable[[], None]) -> None: ...
     def ask(self, client: SimClient, node: PeerId, request: ClientRequest) -> None: ...
+    def place(self, session: SessionId, seq: int) -> Zxid | None: ...
     def told(self, node: PeerId, session: Zxid, seq: int, results: list[Result]) -> None: ...
     def read_told(self, node: PeerId, min_zxid: Zxid, zxid: Zxid) -> None: ...
 
@@ -260,7 +261,7 @@ class SimClient:
             if pending is None:
                 continue
             self._learn(pending.op, result)
-            self._note(pending.called, pending.op, result, self.service.now)
+            self._note(pending.called, pending.op, result, self.service.now, self.service.place(done.session, seq))
         if tuple(done.zxid) != (0, 0):
             self.seen_zxid = max(self.seen_zxid, Zxid(done.zxid[0], done.zxid[1] + len(results) - 1))
         oldest = min(self.pending, default=self.next_seq)
@@ -280,8 +281,15 @@ class SimClient:
             case Delete(key=key):
                 self.seen_value[key] = None
 
-    def _note(self, called: float, asked: SessionOperation | Query, answer: Result | Answer, returned: float) -> None:
-        self.record.append(Call(self.name, called, returned, asked, answer))
+    def _note(
+        self,
+        called: float,
+        asked: SessionOperation | Query,
+        answer: Result | Answer,
+        returned: float,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        self.record.append(Call(self.name, called, returned, asked, answer, place))
 
     def _on_answers(self, node: PeerId, reply: Answers) -> None:
         reading = self.reads.pop(reply.rid, None)
@@ -290,7 +298,7 @@ class SimClient:
         (answer,) = decode_answers(reply.answers)
         zxid = Zxid(*reply.zxid)
         if reading.linear:
-            self._note(reading.called, reading.query, answer, self.service.now)
+            self._note(reading.called, reading.query, answer, self.service.now, reply.zxid)
         else:
             self.service.read_told(node, max(reading.min_zxid, Zxid(0, 0)), zxid)
         self.seen_zxid = max(self.seen_zxid, zxid)
@@ -319,9 +327,7 @@ class SimClient:
         match no.why:
             case "expired_client":
                 # C4: earlier attempts stay unknown, for ever.
-                for pending in self.pending.values():
-                    self._note(pending.called, pending.op, Gone(), UNKNOWN)
-                self.pending.clear()
+                self.close()
                 self.given_up = True
             case "seq_gap":
                 if no.expected is not None and no.expected in self.pending:
@@ -337,5 +343,7 @@ class SimClient:
 
     def close(self) -> None:
         """The end of the run: what has no answer is unknown."""
-        for pending in self.pending.values():
-            self._note(pending.called, pending.op, Gone(), UNKNOWN)
+        for seq, pending in self.pending.items():
+            place = self.service.place(self.session, seq) if self.session else None
+            self._note(pending.called, pending.op, Gone(), UNKNOWN, place)
+        self.pending.clear()

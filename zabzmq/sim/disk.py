@@ -137,9 +137,13 @@ class Platter:
         self.history.snapshot = mark.zxid
 
     def recover(self) -> None:
-        """The first thing a process does: sync what may be in the page cache only (D5), and count itself (1.2)."""
+        """The first thing a process does: sync what may be in the page cache only (D5), and count itself (1.2).
+
+        A synchronization that broke off has left txns of an epoch above currentEpoch: S5.
+        """
         self.unsynced = 0
         self.incarnation += 1
+        self.epochs = self.epochs._replace(current=max(self.epochs.current, self.log.last.epoch))
 
     def lose_power(self) -> None:
         """What was recovered from the page cache and never synced is gone."""

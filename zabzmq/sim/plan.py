@@ -55,6 +55,7 @@ class Plan:
     keys: int = 4
     think: float = 60.0
     snapshot_txns: int = 40
+    batch_ops: int = 16_384
     timing: Timing = field(default_factory=Timing)
 
 
@@ -84,6 +85,8 @@ def draw(dice: Random, nodes: int) -> Plan:
         faults = tuple(kind for kind in faults if kind is not Fault.WIPE)
     hb = dice.choice((40.0, 60.0, 60.0, 90.0))
     peer_timeout = hb * dice.choice((8.4, 10.0))
+    few_counters = dice.random() < 0.12  # B9; a batch must fit into an epoch
+    window = 3 if few_counters else dice.choice((3, 8, 16))
     timing = Timing(
         hb_interval=hb,
         peer_timeout=peer_timeout,
@@ -95,7 +98,7 @@ def draw(dice: Random, nodes: int) -> Plan:
         disk_stall=dice.choice((300.0, 1000.0)),
         bootstrap_wait=dice.choice((100.0, 300.0)),
         deposed_by_epoch_min=dice.choice((500.0, 3000.0)),
-        max_counter=dice.choice((12, 40)) if dice.random() < 0.12 else (1 << 64) - 2,
+        max_counter=dice.choice((12, 40)) if few_counters else (1 << 64) - 2,
         max_outstanding=dice.choice((20, 100)) if dice.random() < 0.2 else 65_536,
         window_bytes=dice.choice((300, 2000)) if dice.random() < 0.3 else 16 << 20,
         chunk_bytes=dice.choice((200, 1000)) if dice.random() < 0.5 else 1 << 20,
@@ -115,9 +118,10 @@ def draw(dice: Random, nodes: int) -> Plan:
         slow_sync=chance(0.5, 0.01, 0.15),
         clients=dice.randint(2, 4),
         operations=dice.choice((25, 35, 50)),
-        window=dice.choice((3, 8, 16)),
+        window=window,
         keys=dice.choice((1, 3, 6)),
         think=dice.choice((10.0, 40.0, 90.0)),
         snapshot_txns=dice.choice((8, 15, 30, 1000)),
+        batch_ops=6 if few_counters else dice.choice((3, 20, 16_384)),
         timing=timing,
     )

@@ -131,8 +131,9 @@ class Watcher:
         seen = self.seen[peer.id]
         if peer.committed != seen.committed:
             seen.committed = peer.committed
-            if peer.phase.state is State.LEADING:
-                self._on_commit(peer.id, peer.phase.epoch, peer.committed)
+            epoch = seen.epoch or (peer.phase.epoch if peer.phase.state is State.LEADING else 0)
+            if epoch:
+                self._on_commit(peer.id, epoch, peer.committed)
         if type(event) is SnapshotInstalled and event.role == peer.role:
             self._on_installed(seen, event.zxid)
         handlers = self._on_effect

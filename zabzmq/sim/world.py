@@ -11,7 +11,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from zabzmq.core.effects import Effect, Moved
 from zabzmq.core.history import Batch
@@ -21,17 +21,18 @@ from zabzmq.core.messages import Phase
 from zabzmq.core.peer import Peer
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
-from zabzmq.machine.operations import Result
+from zabzmq.machine.operations import Result, SessionId
 from zabzmq.machine.state import AppliedRun, ReplicatedState
 from zabzmq.net.client_wire import ClientReply, ClientRequest, Committed
 from zabzmq.net.link import Links
 from zabzmq.server.node import Node
-from zabzmq.server.service import Service
+from zabzmq.server.service import Limits, Service
 from zabzmq.sim.clients import SimClient
 from zabzmq.sim.disk import Platter, SimDisk
 from zabzmq.sim.faults import Faults
 from zabzmq.sim.network import CLEAR, Network, SimTransport
 from zabzmq.sim.plan import MESSAGES_MIN, Plan, draw
+from zabzmq.sim.show import show
 from zabzmq.sim.watcher import Watcher
 from zabzmq.trace.checker import Call, check_history
 
@@ -85,6 +86,13 @@ class WorldClock:
         return int(self.world.now)
 
 
+class FromClient(NamedTuple):
+    """A client's request, in a node's inbox."""
+
+    client: bytes
+    request: ClientRequest
+
+
 class Process:
     """One run of one node: what the operating system would call a process, with its turns."""
 
@@ -93,7 +101,7 @@ class Process:
         self.world = world
         self.process = process
         self.links = Links(process)
-        self.inbox: deque[Input | tuple[bytes, ClientRequest]] = deque()
+        self.inbox: deque[Input | FromClient] = deque()
         self.paused_at: float | None = None
         self.in_turn = False
         self.busy_until = 0.0
@@ -115,15 +123,16 @@ class Process:
             status=lambda rid: self.node.status(rid),  # noqa: PLW0108 (there is no node yet)
             batches=self.disk.batches,
             base=lambda: self.node.peer.history.base,
+            limits=Limits(batch_ops=plan.batch_ops),
         )
-        self.node = Node(
+        self.node: Node = Node(
             peer, self.state, service, self.transport, self.disk, world.clock, None, snapshot_txns=plan.snapshot_txns
         )
 
     def _reply(self, client: bytes, message: ClientReply) -> None:
         self.world.reply(self, client, message)
 
-    def hear(self, event: Input | tuple[bytes, ClientRequest]) -> None:
+    def hear(self, event: Input | FromClient) -> None:
         """Something has come: it is dealt with in the next turn, which may be now."""
         self.inbox.append(event)
         if self.in_turn or self.turn_queued or self.paused_at is not None or self.dead:
@@ -146,18 +155,18 @@ class Process:
         self.in_turn = True
         world, node, inbox = self.world, self.node, self.inbox
         try:
-            while inbox:
-                event = inbox.popleft()
-                if type(event) is tuple:
-                    client, request = event
-                    node.on_client(client, request)
-                else:
-                    if type(event) is SnapshotTaken:
+            while True:
+                while inbox:
+                    event = inbox.popleft()
+                    if isinstance(event, FromClient):
+                        node.on_client(event.client, event.request)
+                        continue
+                    if isinstance(event, SnapshotTaken):
                         world.watcher.on_snapshot_taken(self.process.peer, event.zxid)
-                    node.handle(event)  # type: ignore[arg-type]
-            node.flush()
-            while inbox:
-                node.handle(inbox.popleft())  # type: ignore[arg-type]
+                    node.handle(event)
+                node.flush()
+                if not inbox:  # what a flush asks of the disk may be answered at once
+                    break
         except Exception as error:
             world.watcher.on_error(error, f"node {self.process.peer}")
         self.in_turn = False
@@ -275,7 +284,7 @@ class World:
         while self.network.delivered < MESSAGES_MIN:
             if not self.run_until(self.now + 20):
                 return
-        verdict = check_history(self.record())
+        verdict = check_history(self.record(), steps_max=100_000)
         if not verdict.ok:
             self.violations.append(InvariantViolation("Linearizability", str(verdict)))
 
@@ -336,7 +345,7 @@ class World:
         platter = self.platters[peer]
         platter.recover()
         process = ProcessId(peer, platter.life, platter.incarnation)
-        self.say(f"node {peer} starts as {process}, {platter.epochs}, history to {platter.log.last}")
+        self.say(f"node {peer} starts as {show(process)}, {show(platter.epochs)}, history to {platter.log.last}")
         self.watcher.on_start(process)
         self.watcher.on_synced(peer)
         host = self.processes[peer] = Process(self, process)
@@ -400,9 +409,9 @@ class World:
             if type(effect) is Moved:
                 self.faults.on_moved(peer.id, effect)
         if self.tell is not None:
-            self.tell(f"{self.now:10.3f} {peer.id} {event}")
+            self.tell(f"{self.now:10.3f} {peer.id} {show(event)}")
             for done in effects:
-                self.tell(f"{'':10} {peer.id}   -> {done}")
+                self.tell(f"{'':10} {peer.id}   -> {show(done)}")
 
     def say(self, what: str) -> None:
         if self.tell is not None:
@@ -425,7 +434,7 @@ class World:
         def arrive() -> None:
             host = self.processes[node]
             if host is not None:
-                host.hear((client.address, request))
+                host.hear(FromClient(client.address, request))
 
         self.later(CLIENT_DELAY * (0.5 + dice.random()), arrive)
 
@@ -435,8 +444,12 @@ class World:
         client = self.clients[int(address[1:])]
         node = host.process.peer
         if self.tell is not None:
-            self.say(f"node {node} answers client {client.index}: {message}")
+            self.say(f"node {node} answers client {client.index}: {show(message)}")
         self.later(CLIENT_DELAY * (0.5 + self.dice.random()), lambda: client.hear(node, message))
+
+    def place(self, session: SessionId, seq: int) -> Zxid | None:
+        """Where this operation took effect, if it did: an order for the linearizability check to try first."""
+        return self.watcher.applied_at.get((Zxid(*session), seq))
 
     def told(self, node: PeerId, session: Zxid, seq: int, results: list[Result]) -> None:
         self.watcher.on_done(node, session, seq, results)
