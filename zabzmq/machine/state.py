@@ -125,7 +125,7 @@ class ReplicatedState:
             if kind is Register:
                 results.extend(Refused("not_in_session", "a session cannot register another") for _ in stretch)
                 continue
-            place = Zxid(first.epoch, first.counter + len(results))
+            place = Zxid(first.epoch, first.counter + len(results)) if results else first
             results += self._machine_of[kind].apply(stretch, name, place)
         return results
 
