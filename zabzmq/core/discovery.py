@@ -392,11 +392,11 @@ class LearnerDiscovery(PeerPhase):
 def left_by(
     source: ProcessId, note: Notification, leader: ProcessId, decided_round: int, told_n_seq: int | None
 ) -> bool:
-    """F3: whether this notification shows that our leader has restarted or is LOOKING again.
+    """F3: whether this notification shows that our leader has restarted, follows another, or is LOOKING again.
 
     Before LEADERINFO only a greater round says so: it may simply not have decided yet (E7).
     """
-    if source != leader:
+    if source != leader or note.state is State.FOLLOWING:
         return True
     if note.state is not State.LOOKING:
         return False

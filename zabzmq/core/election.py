@@ -96,9 +96,12 @@ class Election(PeerPhase):
             self._try_terminate()
 
     def on_heartbeat(self, source: ProcessId, heartbeat: Heartbeat, on_link: bool) -> None:
-        # A leader we have not heard a decided state from: asking beats waiting for the next resend.
-        if heartbeat.state is State.LEADING and heartbeat.phase is Phase.BROADCAST and source.peer not in self.decided:
-            self._send_all()
+        # It follows or leads, and has not told us whom: asking beats waiting for the next resend.
+        if heartbeat.leader is None or heartbeat.phase is not Phase.BROADCAST:
+            return
+        known = self.decided.get(source.peer)
+        if known is None or known[1].leader != heartbeat.leader:
+            self._tell(source.peer)
 
     def on_notification(self, source: ProcessId, note: Notification) -> None:
         peer = self.peer
