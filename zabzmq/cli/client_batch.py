@@ -18,7 +18,6 @@ from typing import Annotated, Any, Final, Literal
 
 import click
 import msgspec
-import zmq
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zabzmq.cli.client_options import TIMEOUT_S_MAX, common_options, setup
@@ -26,6 +25,7 @@ from zabzmq.cli.client_output import VERSION, outcome_object, to_json
 from zabzmq.cli.common import Command, Exit, Whole
 from zabzmq.client.call import Call
 from zabzmq.client.client import ANY, Client
+from zabzmq.client.connection import NOTHING, READABLE, WRITABLE
 from zabzmq.core.errors import ZabError
 from zabzmq.machine.operations import Cas, Delete, GameQuery, Guess, KvQuery, Operation, Put, Query, Target
 from zabzmq.machine.sessions import is_printable
@@ -226,8 +226,8 @@ class Batch:
                 self._begin(source.lines.popleft())
             sink.write()
             hungry = not source.ended and not source.lines and self.outstanding < self.window
-            client.attach(source.file, zmq.POLLIN if hungry else 0)
-            client.attach(sink.file, zmq.POLLOUT if sink.backlog else 0)
+            client.attach(source.file, READABLE if hungry else NOTHING)
+            client.attach(sink.file, WRITABLE if sink.backlog else NOTHING)
             idle = source.ended and not source.lines and not self.outstanding and not sink.backlog
             for call in client.pump(0.0 if idle else 1_000.0):
                 self._end(call)

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 import click
 
 from zabzmq.cli.client_options import ParamType, common_options, setup
-from zabzmq.cli.client_output import VERSION, bytes_field, dotted, name_of, no_way, result_object, story, to_json, told
+from zabzmq.cli.client_output import VERSION, dotted, no_way, operation_object, result_object, story, to_json, told
 from zabzmq.cli.common import Command, can_encode
 from zabzmq.client.client import UNREACHABLE
 from zabzmq.client.monitor import Event, Fetched, Gap, LeaderChange, LeaderLost, Monitor, Transaction
 from zabzmq.core.zxid import Zxid
-from zabzmq.machine.operations import Cas, Delete, Guess, Put, Refused, Register, Target
+from zabzmq.machine.operations import Refused, Register
 
 
 class Place(ParamType):

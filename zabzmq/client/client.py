@@ -266,7 +266,7 @@ class Client:
         return finished
 
     def attach(self, file: int, events: int) -> None:
-        """Let `pump` also return when this file descriptor is ready (zmq.POLLIN, zmq.POLLOUT; 0 forgets it)."""
+        """Let `pump` also return when this file descriptor is READABLE or WRITABLE; NOTHING forgets it."""
         self._links.attach(file, events)
 
     def status(self, wait_ms: float = 1_000.0) -> dict[int, NodeStatus | None]:

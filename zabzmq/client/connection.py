@@ -16,6 +16,9 @@ from zabzmq.net.client_wire import ClientReply, ClientRequest, decode_reply, enc
 from zabzmq.net.wire import FRAME_BYTES_MAX, WireError
 
 DRAIN_MAX: Final = 64  # messages taken from one socket before the others have their turn
+NOTHING: Final = 0
+READABLE: Final[int] = zmq.POLLIN
+WRITABLE: Final[int] = zmq.POLLOUT
 WATCHED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
@@ -94,7 +97,7 @@ class Connections:
             poller.register(file, events)
 
     def attach(self, file: int, events: int) -> None:
-        """Let this file descriptor end a `wait` too: zmq.POLLIN, zmq.POLLOUT; 0 forgets it."""
+        """Let this file descriptor end a `wait` too, when it is READABLE or WRITABLE; NOTHING forgets it."""
         if self._files.get(file, 0) == events:
             return
         self._files[file] = events
