@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from zabzmq.core.history import Admit, Batch, History, SnapshotMark
-from zabzmq.core.inputs import BatchesRead, Durable, Input, SnapshotRead, SnapshotTaken
+from zabzmq.core.history import Admit, Batch, Epochs, History, SnapshotMark
+from zabzmq.core.inputs import BatchesRead, Durable, EpochsSaved, Input, SnapshotRead, SnapshotTaken
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.storage.files import Files
 from zabzmq.storage.store import Store
@@ -43,14 +43,17 @@ class QuickFiles(Files):
 class Directory:
     """One data directory, the store that is open on it, and what it said."""
 
-    def __init__(self, path: Path, **options: Any) -> None:
+    def __init__(self, path: Path, promised: bool = True, **options: Any) -> None:
         self.path = path
         self.options = options
         self.warnings: list[str] = []
         self.fatal: list[str] = []
         self.died = threading.Event()
-        self.store = self.reopen()
         self.heard: list[Input] = []
+        self.store = self.reopen()
+        if promised and self.store.epochs == Epochs(0, 0, False):  # So that logs of any epoch are allowed.
+            self.store.save_epochs(0, Epochs(9, 0, True))
+            self.wait(EpochsSaved)
 
     def reopen(self, **options: Any) -> Store:
         def on_fatal(text: str) -> None:

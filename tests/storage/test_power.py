@@ -56,7 +56,7 @@ class Script:
         self.path = path
 
     def run(self) -> None:
-        self.directory = Directory(self.path, files=self.files, segment_bytes=600)
+        self.directory = Directory(self.path, promised=False, files=self.files, segment_bytes=600)
         self.epochs(Epochs(1, 0, True))
         for some in (OLD[:1], OLD[1:4], OLD[4:5], OLD[5:12], TAIL[:1], TAIL[1:3], TAIL[3:]):
             self.append(some)
@@ -173,7 +173,7 @@ def cut_script(path: Path, image: bytes, cut_at: int | None) -> tuple[Script, Po
 
 
 def recover(path: Path, files: PowerFiles | QuickFiles, check: Callable[[Store], None]) -> None:
-    again = Directory(path / "node-0", files=files, segment_bytes=600)
+    again = Directory(path / "node-0", promised=False, files=files, segment_bytes=600)
     try:
         check(again.store)
     finally:
@@ -226,7 +226,7 @@ def test_what_a_killed_process_had_not_synced_is_synced_before_it_is_spoken_of(t
     for cut_at in range(5, whole.changes, 2):
         script, files = cut_script(tmp_path / f"{cut_at}", image, cut_at)
         files.outlive_the_process()
-        again = Directory(script.path, files=files, segment_bytes=600)
+        again = Directory(script.path, promised=False, files=files, segment_bytes=600)
         spoken_of, epochs = again.store.history, again.store.epochs
         files.is_off = True
         again.store.close()

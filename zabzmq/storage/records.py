@@ -96,9 +96,11 @@ def decode_header(data: bytes) -> SegmentHeader | None:
     if len(payload) != length or crc32c(payload) != crc:
         return None
     try:
-        return _decode_header(payload)
+        header = _decode_header(payload)
     except msgspec.MsgspecError:
         return None
+    # The padding too: every bit of a segment is accounted for.
+    return header if encode_header(header) == data else None
 
 
 def encode_record(salt: int, number: int, kind: bytes, payload: bytes) -> bytes:

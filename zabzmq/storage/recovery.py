@@ -247,7 +247,12 @@ def _before_log(path: str, base: Zxid, mark: SnapshotMark | None) -> History:
         )
     if base > mark.zxid:
         raise Damaged(path, 0, f"it follows {base}, but the newest whole snapshot is at {mark.zxid}: a gap")
-    return History.at(History.at(mark).mark(base))
+    try:
+        return History.at(History.at(mark).mark(base))
+    except HistoryError:
+        raise Damaged(
+            path, 0, f"it follows {base}, which is not in the history of the snapshot at {mark.zxid}"
+        ) from None
 
 
 def _check_snapshot_fits(directory: str, mark: SnapshotMark, history: History, met: bool) -> None:
