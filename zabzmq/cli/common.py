@@ -169,18 +169,18 @@ def complain(text: str, hints: tuple[str, ...] = ()) -> None:
     click.echo("\n  ".join((f"error: {text}", *hints)), err=True)
 
 
-def run(group: click.Group, name: str) -> NoReturn:
+def run(command: click.Command, name: str) -> NoReturn:
     """Run the program: every way out ends in an exit code and, where something is wrong, in words."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # Into a pipe always UTF-8; a terminal that cannot show a sign gets a question mark, never a crash.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
-    sys.exit(_run(group, name))
+    sys.exit(_run(command, name))
 
 
-def _run(group: click.Group, name: str) -> int:
+def _run(command: click.Command, name: str) -> int:
     try:
-        code = group.main(prog_name=name, standalone_mode=False)
+        code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as e:
         return e.exit_code

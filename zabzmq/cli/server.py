@@ -97,6 +97,42 @@ def up(ctx: click.Context) -> int:
     return run_cluster(settled(ctx), options(ctx))
 
 
+@server.command(cls=Command)
+@click.option("--seeds", metavar="A..B", help="Run every seed of this inclusive range.  [default: 0..99]")
+@click.option("--seed", type=Whole(0), help="Run this one.")
+@click.option("--trace", is_flag=True, help="With --seed: show the run, line by line.")
+@click.option("--trace-hash", is_flag=True, help="With --seed: show one number that stands for the whole run.")
+@click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="How many processes share the seeds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@cluster_options
+@click.pass_context
+def sim(
+    ctx: click.Context,
+    seeds: str | None,
+    seed: int | None,
+    trace: bool,
+    trace_hash: bool,
+    jobs: int,
+    as_json: bool,
+) -> int:
+    """Run nodes in a virtual world of delays, losses, crashes and partitions, and check every invariant.
+
+    A seed fixes everything. Exit code 7 when an invariant is violated.
+    """
+    from zabzmq.cli.server_sim import parse_seeds, show_hash, show_report, show_trace
+
+    nodes = len(settled(ctx).listens)
+    if seeds is not None and seed is not None:
+        raise click.UsageError("give --seed or --seeds, not both", ctx)
+    if (trace or trace_hash) and seed is None:
+        raise click.UsageError("--trace and --trace-hash are of one run: give --seed", ctx)
+    if seed is not None and trace_hash:
+        return show_hash(seed, nodes)
+    if seed is not None and trace:
+        return show_trace(seed, nodes)
+    return show_report((seed, seed) if seed is not None else parse_seeds(seeds or "0..99"), nodes, jobs, as_json)
+
+
 @server.group()
 def log() -> None:
     """Look into a node's transaction log."""
