@@ -40,7 +40,6 @@ from zabzmq.storage.recovery import generation_path, write_current
 
 _GROUP_BYTES_MAX: Final = 8 << 20
 """More than this does not wait for the same sync: the first in the queue should not wait for megabytes."""
-_SPACE_EVERY_S: Final = 1.0
 
 
 class Close(NamedTuple):
@@ -58,10 +57,11 @@ class _Job(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """Free bytes below which clients are held off, and below which a node does not start (L15)."""
+    """Free bytes below which clients are held off, and below which a node does not start (L15); how often to look."""
 
     soft: int = 256 << 20
     hard: int = 64 << 20
+    every_s: float = 1.0
 
     def level(self, free: int) -> Space:
         return Space.FULL if free < self.hard else Space.LOW if free < self.soft else Space.OK
@@ -120,7 +120,7 @@ class Writer:
                 if isinstance(job.order, Close):
                     self._close()
                     return
-                if job.cut == self._cut:
+                if job.cut == self._cut or isinstance(job.order, Quiesce):
                     self._perform(job)
         except Exception as error:
             self._outlet.fatal(explain(error))
@@ -131,7 +131,7 @@ class Writer:
             job, self._held = self._held, None
             return job
         try:
-            return self._queue.get(timeout=None if self._space is Space.OK else _SPACE_EVERY_S)
+            return self._queue.get(timeout=None if self._space is Space.OK else self._limits.every_s)
         except Empty:
             return None
 
@@ -292,13 +292,13 @@ class Writer:
         """L15: the order is dropped, and all of this role after it: they build on it."""
         self._drop_staging()
         self._broken = True
-        self._space_due = monotonic() + _SPACE_EVERY_S
+        self._space_due = monotonic() + self._limits.every_s
         self._report_space(Space.FULL)
 
     def _check_space(self) -> None:
         now = monotonic()
         if now >= self._space_due:
-            self._space_due = now + _SPACE_EVERY_S
+            self._space_due = now + self._limits.every_s
             self._report_space(self._limits.level(self.live.files.free_bytes(self.live.path)))
 
     def _report_space(self, level: Space) -> None:
