@@ -13,7 +13,7 @@ from zabzmq.core import invariants as promise
 from zabzmq.core.effects import Append, Deliver, Effect, Fail, InstallSnapshot, Moved, Report, Send, SendVote, Truncate
 from zabzmq.core.errors import HistoryError
 from zabzmq.core.history import Batch, Epochs, History
-from zabzmq.core.inputs import SnapshotInstalled
+from zabzmq.core.inputs import Quiesced, SnapshotInstalled
 from zabzmq.core.invariants import InvariantViolation
 from zabzmq.core.messages import (
     Ack,
@@ -59,6 +59,7 @@ class Watcher:
         self.voters = voters
         self.platters = platters
         self.ghosts: dict[PeerId, list[Platter]] = {}  # of wiped voters, until they have joined again
+        self.lives: dict[PeerId, int] = {}  # of each voter, the one that may count
         self.violations: list[InvariantViolation] = []
         self.seen: dict[PeerId, Seen] = {}
         self.leader_of: Callable[[LinkId], ProcessId | None] = lambda link: None
@@ -136,6 +137,8 @@ class Watcher:
                 self._on_commit(peer.id, epoch, peer.committed)
         if type(event) is SnapshotInstalled and event.role == peer.role:
             self._on_installed(seen, event.zxid)
+        elif type(event) is Quiesced and event.history.snapshot > seen.delivered:
+            self._on_installed(seen, event.history.snapshot)  # by a write in flight as its role was left
         handlers = self._on_effect
         for effect in effects:
             kind = type(effect)
@@ -238,6 +241,15 @@ class Watcher:
             or (peer in self.ghosts and any(g.holds(zxid) and g.epochs.current >= epoch for g in self.ghosts[peer]))
         ]
 
+    def counted_holders(self, zxid: Zxid, epoch: int) -> list[PeerId]:
+        """The same of those that may count: joined, and with the life last admitted (V5, L18)."""
+        held = self.holders(zxid, epoch)
+        return [peer for peer in held if peer in self.ghosts or self._may_count(peer)]
+
+    def _may_count(self, peer: PeerId) -> bool:
+        platter = self.platters[peer]
+        return platter.epochs.joined and self.lives.get(peer) == platter.life
+
     def _on_commit(self, peer: PeerId, epoch: int, watermark: Zxid) -> None:
         """A leader calls everything up to `watermark` committed."""
         if watermark in self.committed_places:
@@ -251,7 +263,10 @@ class Watcher:
                 return
             path.append(batch)
             at = batch.prev
-        self.check(promise.commit_safety, watermark, self.holders(watermark, epoch), self.voters)
+        for batch in path:
+            if batch.admit is not None:
+                self.lives[batch.admit.peer] = batch.admit.life
+        self.check(promise.commit_safety, watermark, self.counted_holders(watermark, epoch), self.voters)
         for later in self.established:
             if later > watermark.epoch:
                 self.check(promise.leader_completeness, watermark, self.initial, later)
@@ -283,7 +298,9 @@ class Watcher:
                 self.check(promise.epoch_order, before, platter.epochs, peer)
             self.epochs[key] = platter.epochs
             if platter.epochs.joined:
-                self.ghosts.pop(peer, None)
+                self.lives.setdefault(peer, platter.life)  # by bootstrap; later lives are admitted
+                if self.ghosts.pop(peer, None):
+                    self._check_stable()
         last, before_last = platter.synced_last, self.on_disk[peer]
         if last != before_last:
             self.on_disk[peer] = last
