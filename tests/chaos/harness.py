@@ -67,7 +67,7 @@ def _is_free(port: int) -> bool:
 class Cluster:
     """Five (or so) real processes, and questions about them."""
 
-    def __init__(self, directory: Path, nodes: int = 5, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: Path, nodes: int = 5) -> None:
         self.config: Config = load(
             base_port=free_base_port(nodes),
             nodes=nodes,
@@ -75,7 +75,7 @@ class Cluster:
             log_dir=directory / "logs",
             environ={},
         )
-        self.supervisor = Supervisor(self.config, options)
+        self.supervisor = Supervisor(self.config)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     def __enter__(self) -> Cluster:
