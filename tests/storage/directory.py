@@ -48,6 +48,7 @@ class Directory:
         self.path = path
         self.options = options
         self.warnings: list[str] = []
+        self.warned = threading.Event()
         self.fatal: list[str] = []
         self.died = threading.Event()
         self.heard: list[Input] = []
@@ -61,6 +62,10 @@ class Directory:
             self.fatal.append(text)
             self.died.set()
 
+        def on_warning(text: str) -> None:
+            self.warnings.append(text)
+            self.warned.set()
+
         defaults: dict[str, Any] = {
             "cluster": "demo",
             "node": PeerId(0),
@@ -72,7 +77,7 @@ class Directory:
         self.store = Store.open(
             self.path,
             on_fatal=on_fatal,
-            on_warning=self.warnings.append,
+            on_warning=on_warning,
             **{**defaults, **self.options, **options},
         )
         self.heard = []
@@ -96,6 +101,12 @@ class Directory:
                 assert not self.fatal, self.fatal
                 readable, _, _ = select.select([self.store], [], [], max(0.0, deadline - time.monotonic()))
                 assert readable, f"no {kind.__name__} in {DEADLINE_S} s"
+
+    def warning(self) -> str:
+        """The next warning, which is taken."""
+        assert self.warned.wait(DEADLINE_S)
+        self.warned.clear()
+        return self.warnings.pop()
 
     def append(self, *batches: Batch, role: int = 0) -> None:
         """Append and wait until it is durable."""

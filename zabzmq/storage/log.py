@@ -131,14 +131,17 @@ class Log:
         if not self.base <= to <= self.last:
             raise StorageError(f"{self.directory}: cannot truncate to {to}: the log holds ({self.base}, {self.last}]")
         self.seal()
+        with self._lock:
+            holders = [segment for segment in self.segments if segment.prev < to <= segment.last]
+        # Found before anything is deleted: an order that makes no sense changes nothing.
+        ends = [self._end_of(segment, to) for segment in holders]
         while self.segments and self.segments[-1].prev >= to:
             self._remove_last()
-        if not self.segments or self.segments[-1].last == to:
+        if not holders or holders[0].last == to:
             return
-        segment = self.segments[-1]
+        segment, (end, number) = holders[0], ends[0]
         fd = self._files.open(segment.path)
         try:
-            end, number = self._end_of(fd, segment, to)
             with self._lock:
                 self._cuts += 1
                 segment.marks = [mark for mark in segment.marks if mark[1] < end]
@@ -205,10 +208,12 @@ class Log:
         self._files.remove(segment.path)
         self._files.sync_dir(self.directory)
 
-    def _end_of(self, fd: int, segment: Segment, zxid: Zxid) -> tuple[int, int]:
+    @staticmethod
+    def _end_of(segment: Segment, zxid: Zxid) -> tuple[int, int]:
         """Where the record that ends at `zxid` ends, and the number of its write."""
         # The last mark before it: the record that ends at `zxid` has a smaller prev.
         start = segment.marks[bisect_left(segment.marks, zxid, key=lambda mark: mark[0]) - 1][1]
+        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for record in records.read_records(Window(fd, segment.size), start, segment.salt):
                 if record.batch is not None and record.batch.last >= zxid:
@@ -217,6 +222,8 @@ class Log:
                     break
         except BadRecord as bad:
             raise Damaged(segment.path, bad.offset, bad.why) from None
+        finally:
+            os.close(fd)
         raise StorageError(f"{segment.path}: cannot truncate to {zxid}: no batch ends there")
 
     # ---- reading: any thread ---------------------------------------------------------------------------------------

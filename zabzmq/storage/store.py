@@ -202,7 +202,11 @@ class Store:
         if after < self._base:
             return ()
         # Up to the tail's start the files say the same as everything that is queued.
-        return self._live.log.read(after, min(upto, self._tail.start), bytes_max)
+        found = self._live.log.read(after, min(upto, self._tail.start), bytes_max)
+        if found and found[-1].last == self._tail.start:
+            room = bytes_max - sum(batch.size for batch in found)
+            found += (batch for batch in self._tail.read(self._tail.start, upto, room) if batch.size <= room)
+        return found
 
     def read_batches(self, role: int, link: LinkId, after: Zxid, upto: Zxid, bytes_max: int) -> None:
         if after >= self._tail.start or after < self._base:
