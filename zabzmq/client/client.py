@@ -185,12 +185,14 @@ class Client:
             self._dirty.append(player)
         return call
 
-    def submit_many(self, operations: Iterable[Operation], player: Player | None = None) -> Calls:
+    def submit_many(
+        self, operations: Iterable[Operation], player: Player | None = None, *, tag: object = None
+    ) -> Calls:
         """`submit` for each, with one look at the clock."""
         now = self._clock()
         deadline = now + self.timeout_ms
         player = player or self._own
-        calls = [Call(operation, now, deadline) for operation in operations]
+        calls = [Call(operation, now, deadline, tag) for operation in operations]
         player.waiting += calls
         self._timer_at = min(self._timer_at, deadline)
         self._mark(player)

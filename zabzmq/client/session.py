@@ -158,22 +158,23 @@ class Session:
         """Take results in; returns the calls that ended by it. Repeats and what is long final are ignored."""
         results = decode_results(done.results)
         start = done.seq - self.base
+        place = 0
+        if start < 0:
+            place, start = -start, 0
+            results = results[place:]
         ended: Calls = []
-        for place, result in enumerate(results):
-            at = start + place
-            if not 0 <= at < len(self.chain):
-                continue
-            call = self.chain[at]
-            if call.reply is not None:
-                continue
-            call.reply = done
-            call.place = place
-            if call.outcome is None:  # else it was reported unknown: its caller has gone
-                call.result = result
-                call.outcome = Outcome.REFUSED if type(result) is Refused else Outcome.OK
-                call.node = node
-                call.finished = now
-                ended.append(call)
+        ok, refused = Outcome.OK, Outcome.REFUSED
+        for call, result in zip(self.chain[start : start + len(results)], results, strict=False):
+            if call.reply is None and call is not TOMBSTONE:
+                call.reply = done
+                call.place = place
+                if call.outcome is None:  # else it was reported unknown: its caller has gone
+                    call.result = result
+                    call.outcome = refused if type(result) is Refused else ok
+                    call.node = node
+                    call.finished = now
+                    ended.append(call)
+            place += 1
         self._drop_final()
         self._patience = PATIENCE_MS
         self._backoff = BACKOFF_MS
