@@ -209,7 +209,7 @@ class NodeStatus(Struct, tag="node", kw_only=True):
 ClientReply: TypeAlias = Hint | Done | No | Answers | RangeReply | NodeStatus
 
 
-class _StatusReply(Struct, array_like=True, frozen=True, tag="status"):
+class _StatusReply(Struct, array_like=True, frozen=True, tag="node"):
     """A NodeStatus on the wire: a map inside an array, so that one decoder reads every reply."""
 
     rid: Number

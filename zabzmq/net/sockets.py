@@ -85,7 +85,7 @@ _ROUTER: Final[Options] = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1, zmq.
 
 PEER_ROUTER: Final[Options] = {**_ALL, **_ROUTER, zmq.SNDHWM: 10000, zmq.RCVHWM: 10000}
 CLIENT_ROUTER: Final[Options] = {**_ALL, **_ROUTER, zmq.SNDHWM: 10000, zmq.RCVHWM: 1000}
-PUBLISHER: Final[Options] = {**_ALL, zmq.SNDHWM: 1000}
+PUBLISHER: Final[Options] = {**_ALL, zmq.SNDHWM: 1000, zmq.MAXMSGSIZE: 1024}  # it is sent subscriptions only
 SUBSCRIBER: Final[Options] = {**_ALL, **_CONNECT, **_RECONNECT, zmq.RCVHWM: 1000}
 MESH_DEALER: Final[Options] = {**_ALL, **_CONNECT, **_RECONNECT, zmq.IMMEDIATE: 1, zmq.SNDHWM: 100, zmq.RCVHWM: 100}
 LINK_DEALER: Final[Options] = {
@@ -432,25 +432,38 @@ class SocketTransport:
         connection = self._dealers.get(link)
         if connection is None:
             return
-        event = _EVENT.unpack(frames[0])[0]
-        if event == _UP:
-            connection.up = True
+        was_up = connection.up
+        if self._is_up(connection, frames):
             self._deadlines.pop(link, None)
             self._inputs.append(LinkUp(link))
         else:
             # After messages that were read before; those not read yet are gone with the connection (T6).
-            self._lose(link, "disconnected" if connection.up else "refused")
+            self._lose(link, "disconnected" if was_up else "refused")
 
     def _on_mesh_event(self, peer: PeerId, frames: list[bytes]) -> None:
-        event = _EVENT.unpack(frames[0])[0]
-        self._inputs.append(MeshUp(peer) if event == _UP else MeshDown(peer))
+        connection = self._mesh[peer]
+        was_up = connection.up
+        if self._is_up(connection, frames):
+            self._inputs.append(MeshUp(peer))
+        elif was_up:  # else an attempt that did not get as far as a handshake
+            self._inputs.append(MeshDown(peer))
 
     def _on_subscriber_event(self, peer: PeerId, frames: list[bytes]) -> None:
-        event = _EVENT.unpack(frames[0])[0]
-        if event == _UP:
+        if self._is_up(self._subscribers[peer], frames):
             self.subscribed.add(peer)
         else:
             self.subscribed.discard(peer)
+
+    def _is_up(self, connection: _Connection, frames: list[bytes]) -> bool:
+        """Note what a monitor says of this connection."""
+        up: bool = _EVENT.unpack(frames[0])[0] == _UP
+        if up:
+            # The socket hears of its new connection on another way than we do. Sends look that way only about once
+            # a millisecond, so the first one would find nobody to send to; this is a look.
+            connection.source.socket.get(zmq.EVENTS)
+            self._touched.add(connection.source)
+        connection.up = up
+        return up
 
     # ---- the end of a link ---------------------------------------------------------------------------------------
 
