@@ -260,6 +260,19 @@ def test_a_disk_that_fills_in_the_middle_of_a_segment_leaves_it_whole(
     assert shaky.restart().history == history_of(batches)
 
 
+def test_of_a_role_that_ended_in_a_full_disk_nothing_more_is_written(shaky: Directory, disk: FaultyFiles) -> None:
+    """Whatever follows builds on what was dropped."""
+    batches = chain(1, 4)
+    shaky.append(batches[0])
+    disk.fail("write", NO_SPACE, "log.")
+    shaky.store.append(0, (batches[1],))
+    shaky.wait(DiskSpace)
+    shaky.store.append(0, tuple(batches[2:]))
+    shaky.store.save_epochs(0, EPOCHS)
+    store = shaky.restart()
+    assert (store.history, store.epochs) == (history_of(batches[:1]), Epochs(9, 1, True))
+
+
 @pytest.mark.parametrize("call", ["create", "write", "sync", "rename"])
 def test_a_full_disk_leaves_meta_as_it_was(shaky: Directory, disk: FaultyFiles, call: str) -> None:
     disk.fail(call, NO_SPACE, "META")

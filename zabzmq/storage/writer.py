@@ -175,8 +175,6 @@ class Writer:
             job = held
             batches += held.order.batches
             size += sum(batch.size for batch in held.order.batches)
-        if job.cut != self._cut:
-            return
         live = self.live
         try:
             live.log.append(batches)
