@@ -205,18 +205,31 @@ class NodeProcess:
         if now - self._looking_since < ALONE_AFTER_MS or now - self._told_alone_at < ALONE_EVERY_MS:
             return
         self._told_alone_at = now
+        voters = peer.voters
         up = sorted([self._id, *(id for id, contact in peer.contacts.items() if contact.mesh_up)])
-        if peer.voters.is_quorum(up):
-            return
-        down = [id for id in peer.voters.ids if id not in up]
-        self._observer.note(
-            now,
-            f"no quorum: {len(up)} of {len(peer.voters.ids)} nodes are up ({_ids(up)}), {peer.voters.needed} are "
-            f"needed; not heard: {_ids(down)}. Start one: python zookeeper_server.py node {down[0]}",
-            what="alone",
-            up=up,
-            need=peer.voters.needed,
-        )
+        empty = [id for id in up if id != self._id and (note := peer.contacts[id].note) is not None and not note.joined]
+        rest = [id for id in voters.ids if id not in empty]
+        if not voters.is_quorum(up):
+            down = [id for id in voters.ids if id not in up]
+            self._observer.note(
+                now,
+                f"no quorum: {len(up)} of {len(voters.ids)} nodes are up ({_ids(up)}), {voters.needed} are needed; "
+                f"not heard: {_ids(down)}. Start one: python zookeeper_server.py node {down[0]}",
+                what="alone",
+                up=up,
+                need=voters.needed,
+            )
+        elif peer.epochs.joined and peer.epochs.current > 0 and not voters.is_quorum(rest):
+            # L20: only people can know whether the lost disks come back.
+            self._observer.note(
+                now,
+                f"WARNING a majority has lost its disks: {_ids(empty)} are empty and may not count, and {_ids(rest)} "
+                "are no quorum. Bring the lost disks back. Or give up what only they held, and start the empty nodes "
+                "again with --unsafe-rejoin-empty",
+                what="majority lost",
+                empty=empty,
+                need=voters.needed,
+            )
 
     def _say_hello(self, store: Store, epochs: Epochs) -> None:
         listen = self._listen

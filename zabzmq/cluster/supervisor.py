@@ -33,10 +33,8 @@ class Ended:
 class Supervisor:
     """The processes of one cluster. Leave the context and they are stopped."""
 
-    def __init__(self, config: Config, options: Sequence[str] = ()) -> None:
-        """`options` are passed on to every node."""
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._options = list(options)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Supervisor:
@@ -45,7 +43,7 @@ class Supervisor:
     def __exit__(self, *unused: object) -> None:
         self.stop()
 
-    def start(self, node: int) -> None:
+    def start(self, node: int, *options: str) -> None:
         """Start this node, unless it runs."""
         self._config.listen(node)
         old = self._processes.get(node)
@@ -55,7 +53,7 @@ class Supervisor:
         words.parent.mkdir(parents=True, exist_ok=True)
         with words.open("wb") as errors:
             self._processes[node] = subprocess.Popen(
-                node_command(self._config, node, self._options),
+                node_command(self._config, node, options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
