@@ -1,0 +1,212 @@
+"""zookeeper_server.py: what it prints and how it exits. What needs real nodes is in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+
+from tests.client.fake import FakeCluster
+from zabzmq.cli import common, demo
+from zabzmq.cli.server import main, server
+from zabzmq.core.zxid import PeerId, Zxid
+from zabzmq.storage.store import Store
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    for name in ("BASE_PORT", "NODES", "CONFIG", "CLUSTER", "DATA_DIR", "LOG_DIR", "DEBUG"):
+        monkeypatch.delenv(f"ZAB_{name}", raising=False)
+
+    def call(*args: str | int | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["zookeeper_server.py", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Ran(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster(5) as made:
+        yield made
+
+
+# ---- the command line --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "named"),
+    [
+        (["node", "9"], 2, "9 is not in the range"),
+        (["node", "-1"], 2, "-1 is not in the range"),
+        (["node", "two"], 2, "'two'"),
+        (["node"], 2, "Missing argument 'ID'"),
+        (["node", "5"], 2, 'there is no node 5 in cluster "demo": its nodes are 0 1 2 3 4'),
+        (["--nodes", "3", "node", "3"], 2, "its nodes are 0 1 2"),
+        (["node", "3", "--nodes", "3"], 2, "its nodes are 0 1 2"),
+        (["--nodes", "5", "node", "3", "--nodes", "3"], 2, "its nodes are 0 1 2"),
+        (["--nodes", "0", "node", "0"], 2, "0 is not in the range"),
+        (["--nodes", "10", "node", "0"], 2, "10 is not in the range"),
+        (["node", "0", "--base-port", "80"], 2, "80 is not in the range"),
+        (["node", "0", "--config", "gone.toml"], 1, "gone.toml: cannot be read"),
+        (["--cluster", "", "node", "0"], 2, "cluster name"),
+        (["nod", "0"], 2, "No such command 'nod'"),
+        (["status", "--jsn"], 2, "--json"),
+        (["sim", "--seeds", "9..1"], 2, "9..1"),
+        (["sim", "--seeds", "all"], 2, "'all'"),
+        (["sim", "--trace"], 2, "give --seed"),
+        (["sim", "--seed", "1", "--seeds", "1..2"], 2, "not both"),
+        (["log", "dump", "nowhere"], 2, "does not exist"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_named(run: Run, args: list[str], code: int, named: str) -> None:
+    ran = run(*args)
+    assert ran.code == code
+    assert named in ran.err
+    assert ran.out == ""
+
+
+def test_a_wrong_config_file_is_named_with_its_key(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text("[[node]]\nid = 0\n[[node]]\nid = 0\n", encoding="utf-8")
+    for command in (["node", "0"], ["status"], ["doctor"], ["cluster", "up"]):
+        ran = run("--config", path, *command)
+        assert (ran.code, ran.err) == (1, f"error: {path}: [[node]] number 2: id = 0 was given before\n")
+
+
+def test_the_environment_is_read_where_no_flag_stands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAB_NODES", "2")
+    assert "its nodes are 0 1" in run("node", "4").err
+    assert "its nodes are 0 1 2" in run("node", "4", "--nodes", "3").err
+    monkeypatch.setenv("ZAB_NODES", "many")
+    assert run("node", "4").code == 2
+
+
+def test_help_shows_every_command_and_no_other(run: Run) -> None:
+    assert sorted(server.commands) == ["cluster", "doctor", "log", "node", "sim", "status"]
+    for command in server.commands:
+        assert command in run("--help").out
+    assert isinstance(server.commands["cluster"], click.Group)
+    assert sorted(server.commands["cluster"].commands) == ["up"]
+
+
+def test_an_error_nobody_foresaw_is_told_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: object) -> int:
+        raise RuntimeError("what")
+
+    monkeypatch.setattr("zabzmq.cli.server_doctor.examine", broken)
+    ran = run("doctor")
+    assert ran.code == 1
+    assert ran.err == "error: internal error: RuntimeError: what\n  run again with ZAB_DEBUG=1 to see where\n"
+
+
+# ---- status ------------------------------------------------------------------------------------------------------
+
+
+def test_status_when_nobody_listens_says_where_it_asked_and_what_to_start(run: Run) -> None:
+    base = demo.free_base_port()
+    ran = run("status", "--base-port", base)
+    assert ran.code == common.Exit.UNREACHABLE
+    assert f"nobody listens on 127.0.0.1:{base + 10}-{base + 14}" in ran.err
+    assert f"python zookeeper_server.py --base-port {base} cluster up" in ran.err
+    told = run("status", "--json", "--base-port", base)
+    assert json.loads(told.out)["health"] == "unreachable"
+    assert told.code == common.Exit.UNREACHABLE
+
+
+def test_status_of_a_cluster_is_one_object_or_one_table(run: Run, cluster: FakeCluster) -> None:
+    ran = run("status", "--json", "--base-port", cluster.base_port)
+    status: dict[str, Any] = json.loads(ran.out)
+    assert {"v", "health", "quorum", "up", "leader", "epoch", "voters", "nodes"} <= status.keys()
+    assert (status["v"], status["up"], len(status["nodes"])) == (1, 5, 5)
+    assert all({"dropped", "sessions", "last", "committed", "digest"} <= node.keys() for node in status["nodes"])
+    table = run("status", "--base-port", cluster.base_port)
+    assert table.code == ran.code == 0
+    assert max(map(len, table.out.splitlines())) <= 80
+
+
+# ---- log dump ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A node's data directory with an empty log."""
+    path = tmp_path / "data" / "node-1"
+    voters = (PeerId(0), PeerId(1), PeerId(2))
+    said: list[str] = []
+    Store.open(
+        path, cluster="c", node=PeerId(1), voters=voters, wall_us=1, on_fatal=said.append, on_warning=said.append
+    ).close()
+    return path
+
+
+def test_log_dump_tells_whose_directory_it_is(run: Run, directory: Path) -> None:
+    text = run("log", "dump", directory)
+    assert text.code == 0
+    assert 'node 1 of cluster "c", voters 0 1 2' in text.out
+    assert "does not count yet" in text.out
+    meta = json.loads(run("log", "dump", "--json", directory).out.splitlines()[0])
+    assert (meta["kind"], meta["node"], meta["joined"], meta["closed"]) == ("meta", 1, False, list(Zxid(0, 0)))
+
+
+def test_log_dump_of_the_parent_directory_names_the_nodes(run: Run, directory: Path) -> None:
+    ran = run("log", "dump", directory.parent)
+    assert ran.code == 1
+    assert str(directory) in ran.err
+
+
+def test_log_dump_of_anything_else_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+    ran = run("log", "dump", tmp_path)
+    assert ran.code == 1
+    assert "META" in ran.err
+
+
+# ---- sim and doctor ----------------------------------------------------------------------------------------------
+
+
+def test_sim_sums_up_its_schedules(run: Run) -> None:
+    ran = run("sim", "--seeds", "0..2", "--nodes", "3", "--json")
+    report = json.loads(ran.out)
+    assert ran.code == 0
+    assert report["schedules"] == 3
+    assert report["violations"] == []
+    assert {"delivered", "commits", "elections", "syncs", "crashes", "seconds"} <= report.keys()
+
+
+def test_sim_shows_one_run_and_its_hash(run: Run) -> None:
+    trace = run("sim", "--seed", "1", "--nodes", "3", "--trace")
+    assert trace.out.startswith("seed 1, 3 nodes\n")
+    assert run("sim", "--seed", "1", "--nodes", "3", "--trace-hash").out == (
+        run("sim", "--seed", "1", "--nodes", "3", "--trace-hash").out
+    )
+
+
+def test_doctor_tells_of_taken_ports_and_where_settings_come_from(run: Run, tmp_path: Path) -> None:
+    base = demo.free_base_port()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", base + 12))
+        holder.listen()
+        ran = run("doctor", "--base-port", base, "--data-dir", tmp_path)
+    assert ran.code == 0
+    assert f"node 2 client 127.0.0.1:{base + 12}: Address already in use" in ran.out
+    assert f"{base!s:<24} --base-port" in ran.out
+    assert "fsync" in ran.out
