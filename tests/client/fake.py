@@ -14,9 +14,11 @@ import zmq
 from msgspec import Raw
 
 from zabzmq.core.history import Batch
-from zabzmq.core.zxid import ZERO, Zxid
+from zabzmq.core.messages import Heartbeat, Phase, State
+from zabzmq.core.zxid import ZERO, PeerId, ProcessId, Zxid
 from zabzmq.machine.operations import (
     NO_SESSION,
+    Operation,
     Register,
     SealedRun,
     SessionId,
@@ -47,6 +49,7 @@ from zabzmq.net.client_wire import (
     decode_request,
     encode_committed,
 )
+from zabzmq.net.wire import Envelope, Wire
 
 # What a node may do with a request instead of serving it.
 SERVE: Final = "serve"
@@ -85,6 +88,8 @@ class FakeCluster:
         self.executed: Counter[tuple[SessionId, int]] = Counter()
         self.purged = ZERO
         self.publishing = True
+        self._session: SessionId | None = None
+        self._wire = Wire(cluster)
         self.voters = tuple(range(nodes))
         self.base_port = free_ports(40)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -162,7 +167,7 @@ class FakeCluster:
         )
         self.batches.append((batch, committed))
         if self.publishing and self.leader in self._pubs:
-            self._pubs[self.leader].send_multipart(encode_committed(self.cluster, self.leader, committed))
+            self.publish(self.leader, committed)
         return batch
 
     def hint(self, node: int, request: Hello, epoch: int, established: bool) -> Hint:
@@ -172,6 +177,44 @@ class FakeCluster:
     def expire_sessions(self) -> None:
         """As if many others had registered since (C3)."""
         self.state.sessions = Sessions()
+
+    def beat(self, node: int, applied: Zxid | None = None) -> None:
+        """Publish one heartbeat of this node."""
+
+        def publish() -> None:
+            leading = node == self.leader
+            at = self.state.applied if applied is None else applied
+            me = ProcessId(PeerId(node), 1, 1)
+            state, phase = (State.LEADING, Phase.BROADCAST) if leading else (State.FOLLOWING, Phase.BROADCAST)
+            if self.leader is None:
+                state, phase = State.LOOKING, Phase.ELECTION
+            beat = Heartbeat(state, phase, self.epoch, me if leading else None, 1, at, at, at, None)
+            header, body = self._wire.encode(Envelope(me, PeerId(0), 0, None, 1), beat)
+            self._pubs[node].send_multipart([b"hb", header, body])
+
+        self._in_thread(publish)
+
+    def write(self, *operations: Operation, published_by: tuple[int, ...] | None = None) -> None:
+        """Commit these as one batch of a session of "ann", published by the leader or by these nodes."""
+
+        def commit() -> None:
+            if self._session is None:
+                self._session = (*self.commit([SealedRun(NO_SESSION, 0, 0, Raw(encode([Register("ann")])))], 1).first,)
+            seq = self.state.sessions.expected(self._session)
+            assert seq is not None
+            publishing, self.publishing = self.publishing, published_by is None and self.publishing
+            self.commit([SealedRun(self._session, seq, 0, Raw(encode(operations)))], len(operations))
+            self.publishing = publishing
+            for node in published_by or ():
+                self.publish(node, self.batches[-1][1])
+
+        self._in_thread(commit)
+
+    def publish(self, node: int, committed: Committed) -> None:
+        self.publish_frames(node, encode_committed(self.cluster, node, committed))
+
+    def publish_frames(self, node: int, frames: list[bytes]) -> None:
+        self._pubs[node].send_multipart(frames)
 
     def do(self, command: Callable[[], None]) -> None:
         self._in_thread(command)

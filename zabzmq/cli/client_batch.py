@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zabzmq.cli.client_options import TIMEOUT_S_MAX, common_options, setup
-from zabzmq.cli.client_output import VERSION, outcome_object, to_json
+from zabzmq.cli.client_output import VERSION, outcome_object, reader_gone, to_json
 from zabzmq.cli.common import Command, Exit, Whole
 from zabzmq.client.call import Call
 from zabzmq.client.client import ANY, Client
@@ -292,3 +292,5 @@ def batch(ctx: click.Context, jsonl: bool, window: int) -> None:
             run.run()
         except KeyboardInterrupt:
             raise click.exceptions.Exit(Exit.INTERRUPTED if run.outstanding else Exit.OK) from None
+        except BrokenPipeError:
+            reader_gone()

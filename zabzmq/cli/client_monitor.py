@@ -12,7 +12,17 @@ from typing import Any, NoReturn
 import click
 
 from zabzmq.cli.client_options import ParamType, common_options, setup
-from zabzmq.cli.client_output import VERSION, dotted, no_way, operation_object, result_object, story, to_json, told
+from zabzmq.cli.client_output import (
+    VERSION,
+    dotted,
+    no_way,
+    operation_object,
+    reader_gone,
+    result_object,
+    story,
+    to_json,
+    told,
+)
 from zabzmq.cli.common import Command, can_encode
 from zabzmq.client.client import UNREACHABLE
 from zabzmq.client.monitor import Event, Fetched, Gap, LeaderChange, LeaderLost, Monitor, Transaction
@@ -131,3 +141,5 @@ def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: boo
         raise click.exceptions.Exit(4)
     except KeyboardInterrupt:
         raise click.exceptions.Exit(0) from None
+    except BrokenPipeError:
+        reader_gone()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
+import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 import msgspec
@@ -48,6 +51,12 @@ NAMES: Mapping[type, str] = {
     Cas: "kv.cas",
     KvQuery: "kv.get",
 }
+
+
+def reader_gone() -> NoReturn:
+    """Nobody reads our standard output any more: end as a shell says it of such a program, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise click.exceptions.Exit(128 + signal.SIGPIPE)
 
 
 def name_of(operation: Operation | Query) -> str:
