@@ -47,6 +47,7 @@ class LeaderDiscovery(PeerPhase):
         super().__init__(peer)
         self.tenure = tenure
         self.waiting = waiting
+        self.complete = False  # a quorum has promised; nothing is weighed any more
 
     def begin(self) -> None:
         self.give_up_at = self.peer.now + self.peer.timing.discovery_timeout
@@ -182,8 +183,7 @@ class LeaderDiscovery(PeerPhase):
         if not self._promised_by_me() or learner.ack_epoch is not None:
             raise RemoteProtocolError("ACKEPOCH that nobody asked for")
         learner.ack_epoch = ack
-        learner.echoed_at = learner.pub_echoed_at = self.peer.now
-        learner.echoed_seq = self.peer.hb_seq
+        learner.echoed_at = learner.pub_echoed_at = self.peer.now  # No echo: it may be older than a read (C5).
         learner.joined = learner.info.joined and not self.was_replaced(learner)
         self.on_promise(learner, ack)
 
@@ -191,6 +191,8 @@ class LeaderDiscovery(PeerPhase):
         """Before the quorum is complete every promise is weighed; later phases only synchronize (V3)."""
         peer, tenure = self.peer, self.tenure
         who = learner.process.peer
+        if self.complete:
+            return  # Our epoch is on its way to the disk: this one is only to be synchronized (V3).
         if not ack.counted:
             tenure.uncounted.add(who)
             possible = [p for p in peer.voters.ids if p not in tenure.uncounted or p in tenure.promised]
@@ -221,6 +223,7 @@ class LeaderDiscovery(PeerPhase):
         if self.joined_before or fresh:
             counted.add(peer.id)
         if peer.voters.is_quorum(counted):
+            self.complete = True
             tenure.bootstrap = fresh
             peer.save_epochs(peer.epochs._replace(current=tenure.epoch))
 
@@ -334,11 +337,12 @@ class LearnerDiscovery(PeerPhase):
         match message:
             case LeaderInfo():
                 self._on_leader_info(link, message)
-            case Nack(Refusal.NOT_LEADING):
+            case Nack(Refusal.NOT_LEADING) if self.saving is None:
                 self.peer.emit(CloseLink(link, "not leading yet"))
                 self.link = None
                 self.open_at = self.peer.now + self.peer.timing.link_retry  # E7
-            case Nack(reason):
+            case Nack(reason, accepted):
+                self.peer.max_epoch_seen = max(self.peer.max_epoch_seen, accepted)  # V4
                 self.peer.leave(f"refused by {source.peer}: {reason.name}")
             case Heartbeat():
                 pass  # T3: nothing is echoed before the promise
