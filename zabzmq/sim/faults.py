@@ -35,6 +35,7 @@ class Faults:
             Fault.PARTITION: self._partition,
             Fault.ISOLATE: self._isolate,
             Fault.ONE_WAY: self._one_way,
+            Fault.BRIDGE: self._bridge,
             Fault.BREAK: self._break,
             Fault.DEAF: self._deafen,
             Fault.WIPE: self._wipe,
@@ -177,6 +178,30 @@ class Faults:
         ids = list(self.world.voters.ids)
         pairs = [(a, b) for a in ids for b in ids if a != b]
         self._cut(self.dice.sample(pairs, self.dice.randint(1, max(1, len(pairs) // 3))) if pairs else [])
+
+    def _bridge(self) -> None:
+        """Two halves that only one node reaches both of, and it is torn from whomever it follows, again and again."""
+        world = self.world
+        ids = list(world.voters.ids)
+        self.dice.shuffle(ids)
+        bridge, rest = ids[0], ids[1:]
+        half, other = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        before = len(self.undo)
+        self._cut([pair for a in half for b in other for pair in ((a, b), (b, a))])
+        number = self.count
+        assert len(self.undo) == before + 1
+
+        def tear() -> None:
+            if number not in self.undo:
+                return
+            process = world.processes[bridge]
+            leader = None if process is None else process.node.peer.phase.leader
+            if leader is not None and leader.peer != bridge:
+                world.network.reset(bridge, leader.peer)
+            wait = 4 * (world.plan.weather.delay + world.plan.sync_ms)
+            world.later(wait * (0.3 + 2 * self.dice.random()), tear)
+
+        tear()
 
     def _break(self) -> None:
         network = self.world.network

@@ -332,6 +332,14 @@ class Network:
             self._notice(connection, 0, why)
             self._notice(connection, 1, why)
 
+    def reset(self, a: PeerId, b: PeerId) -> None:
+        """Every connection between these two is reset; the lasting ones are made anew."""
+        for connection in list(self.connections.values()):
+            if {host.process.peer for host in connection.hosts} == {a, b}:
+                self.break_link(connection, "reset")
+        for pair in ((a, b), (b, a)):
+            self._mesh_down_later(*pair, NOTICE * self.dice.random())
+
     def _notice(self, connection: Connection, side: int, why: str) -> None:
         delay = NOTICE * self.dice.random()
         if self.weather.silent_death and self.dice.random() < self.weather.silent_death:

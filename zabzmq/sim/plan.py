@@ -29,6 +29,7 @@ class Fault(Enum):
     PARTITION = "partition"
     ISOLATE = "isolate"  # the leader hears nobody, and clients still reach it
     ONE_WAY = "one way"
+    BRIDGE = "bridge"  # one node between two halves changes sides all the time
     BREAK = "break"  # one link breaks
     DEAF = "deaf"  # a SUB loses one publisher
     WIPE = "wipe"  # a machine comes back with an empty disk
@@ -109,15 +110,15 @@ def draw(dice: Random, nodes: int) -> Plan:
         weather=weather,
         faults=faults,
         pause_between=dice.choice((60.0, 120.0, 250.0)),
-        fault_ms=500.0 + 900.0 * dice.random(),
-        first_fault=dice.choice((0.0, 150.0, 350.0, 500.0)),
+        fault_ms=300.0 + 600.0 * dice.random(),
+        first_fault=dice.choice((0.0, 150.0, 300.0, 400.0)),
         down_ms=dice.choice((20.0, 100.0, 300.0)),
         heal_ms=dice.choice((80.0, 250.0, 700.0)),
         turn_ms=dice.choice((0.02, 0.1, 1.0)),
         sync_ms=dice.choice((0.2, 1.0, 4.0)),
         slow_sync=chance(0.5, 0.01, 0.15),
         clients=dice.randint(2, 4),
-        operations=dice.choice((25, 35, 50)),
+        operations=dice.choice((20, 28, 40)),
         window=window,
         keys=dice.choice((1, 3, 6)),
         think=dice.choice((10.0, 40.0, 90.0)),

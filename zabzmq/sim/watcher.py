@@ -36,6 +36,9 @@ from zabzmq.sim.disk import Platter
 CLAIMS = (FollowerInfo, LeaderInfo, AckEpoch, NewLeader, AckNewLeader, Ack)
 ACKNOWLEDGES = (Ack, AckNewLeader, HbEcho)
 
+# Refusals that no fault of a peer is needed for: a restarted leader answers the link meant for the process before.
+WEATHER = ("promise of a life", "another process than the one elected")
+
 
 class Seen:
     """What is known of one process."""
@@ -221,7 +224,7 @@ class Watcher:
     def _on_report(self, seen: Seen, report: Report) -> None:
         if report.kind == "sync":
             self.syncs[report.fields["method"]] += 1
-        elif report.kind == "drop" and not str(report.fields["why"]).startswith("promise of a life"):
+        elif report.kind == "drop" and not str(report.fields["why"]).startswith(WEATHER):
             # Nothing in this world forges a message: one that does not fit was sent by a peer of ours.
             why = f"peer {seen.process.peer} refuses {report.fields} (messageIllegal)"
             self.check(promise.check_during_action, False, why)
