@@ -140,7 +140,7 @@ def _tell(ctx: click.Context, client: Client, call: Call, name: str | None) -> N
     if asked.json:
         click.echo(to_json(outcome_object(call, request_id(call), client.leader)))
     elif call.outcome is Outcome.OK:
-        voters = len(client.voters) or len(client.known)
+        voters = len(client.search.voters) or len(client.known)
         click.echo(success(call, client.name, voters))
     if call.outcome is not Outcome.OK:
         trouble(call, client, asked, ctx, name).say()

@@ -252,9 +252,11 @@ class Batch:
         if isinstance(wish, GameQuery | KvQuery):
             linear = line.read == "linear" or (line.read is None and line.node is None)
             node = line.node if line.node is not None else None if linear else ANY
-            client.read(wish, client.player(name), linear=linear, node=node, timeout_ms=timeout_ms, tag=line.id)
+            client.read(
+                wish, client.player(name, ordered=True), linear=linear, node=node, timeout_ms=timeout_ms, tag=line.id
+            )
         else:
-            client.submit(wish, client.player(name, line.node), timeout_ms=timeout_ms, tag=line.id)
+            client.submit(wish, client.player(name, line.node, ordered=True), timeout_ms=timeout_ms, tag=line.id)
         self.outstanding += 1
 
     def _end(self, call: Call) -> None:

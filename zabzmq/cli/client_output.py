@@ -283,7 +283,7 @@ def trouble(call: Call, client: Client, setup: Setup, ctx: click.Context, player
             (f"Whether {request_id(call)} was committed cannot be learned any more by repeating it.",),
         )
     if call.outcome is Outcome.UNKNOWN:
-        to = "the cluster" if call.node is None and client.leader is None else f"leader {client.last_leader}"
+        to = "the cluster" if call.node is None and client.leader is None else f"leader {client.search.former}"
         again = f"client.py{options}{f' --as {player}' if player else ''} {what} --id {request_id(call)}"
         why = f" Last word: {call.text}." if call.text and call.why not in (NO_LEADER, UNREACHABLE, "timeout") else ""
         return Trouble(
@@ -309,7 +309,7 @@ def no_way(why: str, text: str, client: Client, setup: Setup, ctx: click.Context
         down = [node for node in known if node not in up]
         return Trouble("error", f"{text}.", (f"up: {numbers(up)}   start it:  {server} node {down[0] if down else 0}",))
     if why == NO_LEADER:
-        voters = sorted(client.voters) or known
+        voters = sorted(client.search.voters) or known
         need = len(voters) // 2 + 1
         live = [node for node in voters if node in up]
         dead = [node for node in voters if node not in up]
@@ -325,7 +325,7 @@ def no_way(why: str, text: str, client: Client, setup: Setup, ctx: click.Context
             (f"try again, or see:  {server} status",),
         )
     if why == WRONG_CLUSTER:
-        other = next(iter(client.foreign.values()), "")
+        other = next(iter(client.search.foreign.values()), "")
         return Trouble("error", f"{text}.", (f"say which one:  client.py --cluster {other!r} ...",))
     if why == "not_leader":
         return Trouble("error", f"not done: {text}.", ("without --node the leader is found by itself",))

@@ -47,7 +47,7 @@ def show_status(config: Config, options: str, *, as_json: bool, watch: bool, str
         if watch:
             return _watch(client, config, options, as_json)
         status = ask(client, config)
-        foreign = dict(client.foreign)
+        foreign = dict(client.search.foreign)
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
     elif status["health"] != UNREACHABLE:

@@ -2,7 +2,10 @@
 
 call.py        one operation or read and its outcome
 session.py     the operations of one session on their way (C2 to C4). Pure
-client.py      `Client`: the leader search, retries, reads; what programs use
+player.py      one name and its sessions. Pure
+reads.py       reads on their way (C5, C6). Pure
+search.py      who leads (C8). Pure
 connection.py  sockets
+client.py      `Client` puts these together: what programs use
 monitor.py     the commit stream, every transaction once and in order
 """

@@ -20,22 +20,13 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final
 
-from msgspec import Raw
-
-from zabzmq.client.call import Call, Calls, Outcome
+from zabzmq.client.call import Call, Calls
 from zabzmq.client.connection import Connections
-from zabzmq.client.session import PATIENCE_MS, PATIENCE_MS_MAX, WINDOW, Session, left_ms
-from zabzmq.core.zxid import ZERO, Zxid
-from zabzmq.machine.operations import (
-    Operation,
-    Query,
-    Refused,
-    Registered,
-    SessionId,
-    decode_answers,
-    decode_results,
-    encode,
-)
+from zabzmq.client.player import Player, Registration
+from zabzmq.client.reads import Kind, Reads
+from zabzmq.client.search import Search
+from zabzmq.client.session import PATIENCE_MS, WINDOW, Session, left_ms
+from zabzmq.machine.operations import Operation, Query, Refused, Registered, SessionId, decode_results
 from zabzmq.net.client_wire import (
     Answers,
     ClientReply,
@@ -45,18 +36,14 @@ from zabzmq.net.client_wire import (
     Hint,
     No,
     NodeStatus,
-    ReadMany,
     RegisterSession,
     StatusQuery,
 )
 
 TIMEOUT_MS: Final = 5_000.0
-SESSIONS_MAX: Final = 64  # of one name
-SEARCH_MS: Final = 20.0
-SEARCH_MS_MAX: Final = 1_000.0
+RETRY_MS: Final = 20.0
 REGISTER_PATIENCE_MS: Final = 1_000.0
 TICK_MS: Final = 500.0
-READ_BATCH_MAX: Final = 1024
 
 ANY: Final = -1
 """As the node of a read: whichever node answers."""
@@ -64,46 +51,11 @@ ANY: Final = -1
 UNREACHABLE: Final = "unreachable"
 NO_LEADER: Final = "no_leader"
 WRONG_CLUSTER: Final = "wrong_cluster"
+LOST_LEADER: Final = frozenset({"not_leader", "no_leader", "unknown"})
 
 
-class Player:
-    """One name: its sessions, and what waits for room in one of them. `node`: the only node it writes to, if any."""
-
-    __slots__ = ("dirty", "name", "node", "resume_at", "seen", "sessions", "waiting")
-
-    def __init__(self, name: str, node: int | None) -> None:
-        self.name = name
-        self.node = node
-        self.sessions: list[Session] = []
-        self.waiting: Calls = []
-        self.dirty = False
-        self.resume_at = 0.0
-        self.seen = ZERO  # of all its results: local reads do not go back behind it (C6)
-
-
-class _Reads:
-    """A ReadMany under way."""
-
-    __slots__ = ("calls", "linear", "node", "patience_at", "player", "target")
-
-    def __init__(
-        self, calls: Calls, player: Player, linear: bool, target: int | None, node: int, patience_at: float
-    ) -> None:
-        self.calls = calls
-        self.player = player
-        self.linear = linear
-        self.target = target  # who was asked for: a node, ANY, or None for the leader
-        self.node = node  # who was asked
-        self.patience_at = patience_at
-
-
-class _Registration:
-    __slots__ = ("patience_at", "player", "session")
-
-    def __init__(self, player: Player, session: Session, patience_at: float) -> None:
-        self.player = player
-        self.session = session
-        self.patience_at = patience_at
+def monotonic_ms() -> float:
+    return time.monotonic() * 1000.0
 
 
 class Client:
@@ -117,38 +69,27 @@ class Client:
         name: str | None = None,
         timeout_ms: float = TIMEOUT_MS,
         window: int = WINDOW,
-        clock: Callable[[], float] = lambda: time.monotonic() * 1000.0,
+        clock: Callable[[], float] = monotonic_ms,
         dice: random.Random | None = None,
     ) -> None:
         self.cluster = cluster
         self.timeout_ms = timeout_ms
-        self.leader: int | None = None
-        self.epoch = 0
-        self.hints: dict[int, Hint] = {}  # the newest of each node, since the present search began
-        self.voters: frozenset[int] = frozenset()
-        self.foreign: dict[int, str] = {}  # nodes that belong to another cluster, and its name
         self._clock = clock
         self._dice = dice if dice is not None else random.Random()
         self.name = name if name is not None else f"guest-{self._dice.getrandbits(40):010x}"
+        self.search = Search(cluster, self._dice)
         self._window = window
         self._links = Connections(endpoints)
         self._players: dict[tuple[str, int | None], Player] = {}
         self._own = self.player(self.name)
         self._dirty: list[Player] = []
         self._sessions: dict[SessionId, tuple[Player, Session]] = {}
-        self._registering: dict[int, _Registration] = {}
-        self._waiting_reads: dict[tuple[Player, bool, int | None], Calls] = {}
-        self._reads: dict[int, _Reads] = {}
-        self._read_patience = PATIENCE_MS
-        self._reads_resume_at = 0.0
-        self._reads_backoff = SEARCH_MS
+        self._registering: dict[int, Registration] = {}
+        self._reads = Reads()
         self._asked: dict[int, ClientReply | None] = {}
         self._rid = 0
         self._finished: Calls = []
-        self._former: int | None = None
         self._led = (-1, 0)  # the leader and epoch that our streams belong to
-        self._search_at = 0.0
-        self._search_round = 0
         self._elsewhere = False  # something is awaited from a node that is not the leader
         self._timer_at = 0.0
 
@@ -163,11 +104,18 @@ class Client:
 
     # ---- what programs call --------------------------------------------------------------------------------------
 
-    def player(self, name: str, node: int | None = None) -> Player:
-        """Who operations are submitted as; with `node`, writes go to that node alone and never follow a hint."""
+    @property
+    def leader(self) -> int | None:
+        return self.search.leader
+
+    def player(self, name: str, node: int | None = None, *, ordered: bool = False) -> Player:
+        """Who operations are submitted as; with `node`, writes go to that node alone and never follow a hint.
+
+        `ordered`: one session is all it gets, so that its operations keep their order however many wait.
+        """
         key = (name, node)
         if key not in self._players:
-            self._players[key] = Player(name, node)
+            self._players[key] = Player(name, node, ordered)
         return self._players[key]
 
     def submit(
@@ -236,7 +184,7 @@ class Client:
         now = self._clock()
         call = Call(query, now, now + (self.timeout_ms if timeout_ms is None else timeout_ms), tag)
         target = node if node is not None else None if linear else ANY
-        self._waiting_reads.setdefault((player or self._own, linear, target), []).append(call)
+        self._reads.add(call, Kind((player or self._own).seen, linear, target))
         self._timer_at = min(self._timer_at, call.deadline)
         return call
 
@@ -297,11 +245,6 @@ class Client:
         return {node: replies.get(node) for node in sorted(self._links.by_node)}
 
     @property
-    def last_leader(self) -> int | None:
-        """Who leads, or else led when we last knew."""
-        return self.leader if self.leader is not None else self._former
-
-    @property
     def reachable(self) -> list[int]:
         """Nodes whose client port has shaken hands with us."""
         return [node for node, connection in self._links.by_node.items() if connection.up]
@@ -318,7 +261,7 @@ class Client:
         finished = len(self._finished)
         if self._dirty:
             self._flush(now)
-        if self._waiting_reads and now >= self._reads_resume_at:
+        if self._reads.waiting and now >= self._reads.resume_at:
             self._send_reads(now)
         if now >= self._timer_at:
             self._timers(now)
@@ -338,7 +281,8 @@ class Client:
                 case Done():
                     self._on_done(node, reply, now)
                 case Answers():
-                    self._on_answers(node, reply, now)
+                    self._finished += self._reads.on_answers(node, reply, now)
+                    self.search.succeeded()
                 case No():
                     self._on_no(node, reply, now)
                 case Hint():
@@ -377,8 +321,11 @@ class Client:
             node = self.leader if player.node is None else player.node
             if node is None or not self._links.is_up(node):
                 continue  # marked again when a leader is found, or the node comes up
-            if player.waiting:
-                self._seat(player, node, now)
+            if player.waiting and not player.seat() and player.may_register:
+                if now >= player.resume_at:
+                    self._register(player, node, now)
+                else:
+                    self._wake(player.resume_at)
             for session in player.sessions:
                 for submit in session.submits(now):
                     if not self._send(node, submit):
@@ -389,35 +336,16 @@ class Client:
                 if session.resume_at > now:
                     self._wake(session.resume_at)
 
-    def _seat(self, player: Player, node: int, now: float) -> None:
-        """Give the waiting calls places in sessions; register a further session when there are not enough."""
-        waiting = player.waiting
-        for session in player.sessions:
-            room = session.room
-            if room > 0:
-                if room >= len(waiting):
-                    session.take(waiting)
-                    player.waiting = []
-                    return
-                session.take(waiting[:room])
-                del waiting[:room]
-        if now < player.resume_at:
-            self._wake(player.resume_at)
-            return
-        usable = [session for session in player.sessions if not session.retired]
-        if len(usable) < SESSIONS_MAX and all(session.identity is not None for session in usable):
-            self._register(player, node, now)
-
     def _register(self, player: Player, node: int, now: float) -> None:
         timeout_ms = left_ms(max(call.deadline for call in player.waiting), now)
         rid = self._next_rid()
         if self._send(node, RegisterSession(rid, player.name, timeout_ms)):
             session = Session(player.name, player.node, self._window)
             player.sessions.append(session)
-            self._registering[rid] = _Registration(player, session, now + REGISTER_PATIENCE_MS)
+            self._registering[rid] = Registration(player, session, now + REGISTER_PATIENCE_MS)
             self._wake(now + REGISTER_PATIENCE_MS)
 
-    def _forget_registration(self, rid: int) -> _Registration | None:
+    def _forget_registration(self, rid: int) -> Registration | None:
         """Its answer will not be taken any more; should the session exist, it expires (C4)."""
         registration = self._registering.pop(rid, None)
         if registration is not None:
@@ -435,11 +363,9 @@ class Client:
         player, session = entry
         ended = session.on_done(done, node, now)
         self._finished += ended
-        self._search_round = 0
-        if ended:
-            last = ended[-1].zxid
-            if last is not None and last > player.seen:
-                player.seen = last
+        self.search.succeeded()
+        if ended and (last := ended[-1].zxid) is not None:
+            player.seen.reach(last)
         if player.waiting or session.sent < len(session.chain):
             self._mark(player)
         self._retire(player, session)
@@ -450,21 +376,15 @@ class Client:
             return
         player, session = registration.player, registration.session
         result = decode_results(done.results)[0]
-        self._search_round = 0
+        self.search.succeeded()
         if isinstance(result, Registered):
             session.identity = result.session
             self._sessions[result.session] = (player, session)
         else:
             player.sessions.remove(session)
             code, text = (result.code, result.text) if isinstance(result, Refused) else ("invalid", "not registered")
-            self._fail_waiting(player, code, text, now)
+            self._finished += player.fail_waiting(code, text, now)
         self._mark(player)
-
-    def _fail_waiting(self, player: Player, why: str, text: str, now: float) -> None:
-        waiting, player.waiting = player.waiting, []
-        for call in waiting:
-            call.finish(Outcome.NOT_DONE, why, text, now)
-        self._finished += waiting
 
     def _retire(self, player: Player, session: Session) -> None:
         if session.retired and session.is_settled and session in player.sessions:
@@ -473,17 +393,21 @@ class Client:
                 self._sessions.pop(session.identity, None)
 
     def _on_no(self, node: int, no: No, now: float) -> None:
-        if no.rid in self._reads:
-            self._on_read_refused(node, no, now)
+        if self._reads.is_asked(no.rid):
+            ended, suspect = self._reads.on_no(no, now)
+            self._finished += ended
+            self._wake(self._reads.resume_at)
+            if suspect and node == self.leader:
+                self._seek(now)
             return
         if no.rid in self._registering:
             registration = self._forget_registration(no.rid)
             assert registration is not None
             player = registration.player
             if no.why == "invalid" or (player.node is not None and no.why in ("not_leader", "no_leader")):
-                self._fail_waiting(player, no.why, no.text, now)
+                self._finished += player.fail_waiting(no.why, no.text, now)
                 return
-            player.resume_at = now + max(no.retry_ms or 0.0, SEARCH_MS)
+            player.resume_at = now + max(no.retry_ms or 0.0, RETRY_MS)
             self._wake(player.resume_at)
         else:
             entry = self._sessions.get(no.session)
@@ -491,29 +415,25 @@ class Client:
                 return
             player, session = entry
             # The only node we may ask does not lead: that is the answer.
-            final = player.node is not None and no.why in ("not_leader", "no_leader", "unknown")
+            final = player.node is not None and no.why in LOST_LEADER
             ended, moving = session.on_no(no, node, now, final)
             self._finished += ended
             player.waiting[:0] = moving
             self._wake(session.resume_at)
             self._mark(player)
             self._retire(player, session)
-        if player.node is None and node == self.leader and no.why in ("not_leader", "no_leader", "unknown"):
+        if player.node is None and node == self.leader and no.why in LOST_LEADER:
             self._seek(now)
 
     # ---- reads ---------------------------------------------------------------------------------------------------
 
     def _send_reads(self, now: float) -> None:
-        waiting, self._waiting_reads = self._waiting_reads, {}
-        for (player, linear, target), calls in waiting.items():
-            node = self._reader(target)
-            while calls:
-                some, calls = calls[:READ_BATCH_MAX], calls[READ_BATCH_MAX:]
-                if node is None or not self._ask_reads(player, linear, target, node, some, now):
-                    self._waiting_reads.setdefault((player, linear, target), []).extend(some)
-        if self._waiting_reads and self.leader is not None:
-            self._reads_resume_at = now + SEARCH_MS
-            self._wake(self._reads_resume_at)
+        for node, message in self._reads.messages(self._next_rid, self._reader, now):
+            if not self._send(node, message):
+                self._reads.unsent(message.rid)
+                self._reads.resume_at = now + RETRY_MS
+                self._wake(self._reads.resume_at)
+        self._wake(now + PATIENCE_MS)
 
     def _reader(self, target: int | None) -> int | None:
         if target is None:
@@ -522,112 +442,32 @@ class Client:
             return self._dice.choice(up) if (up := self.reachable) else None
         return target if self._links.is_up(target) else None
 
-    def _ask_reads(self, player: Player, linear: bool, target: int | None, node: int, calls: Calls, now: float) -> bool:
-        rid = self._next_rid()
-        timeout_ms = left_ms(max(call.deadline for call in calls), now)
-        queries = Raw(encode([call.operation for call in calls]))
-        least = ZERO if linear else player.seen
-        if not self._send(node, ReadMany(rid, linear, least, timeout_ms, queries)):
-            return False
-        for call in calls:
-            call.attempts += 1
-            call.node = node
-        self._reads[rid] = _Reads(calls, player, linear, target, node, now + self._read_patience)
-        self._wake(now + self._read_patience)
-        return True
-
-    def _read_again(self, rid: int) -> _Reads:
-        reads = self._reads.pop(rid)
-        live = [call for call in reads.calls if call.outcome is None]
-        if live:
-            self._waiting_reads.setdefault((reads.player, reads.linear, reads.target), [])[:0] = live
-        return reads
-
-    def _on_answers(self, node: int, answers: Answers, now: float) -> None:
-        reads = self._reads.pop(answers.rid, None)
-        if reads is None:
-            return
-        self._search_round = 0
-        self._read_patience = PATIENCE_MS
-        self._reads_backoff = SEARCH_MS
-        player = reads.player
-        player.seen = max(player.seen, Zxid(*answers.zxid))
-        for call, answer in zip(reads.calls, decode_answers(answers.answers), strict=False):
-            if call.outcome is None:
-                call.result = answer
-                call.reply = answers
-                call.outcome = Outcome.OK
-                call.node = node
-                call.finished = now
-                self._finished.append(call)
-
-    def _on_read_refused(self, node: int, no: No, now: float) -> None:
-        reads = self._read_again(no.rid)
-        final = no.why == "invalid"
-        for call in reads.calls:
-            if call.outcome is None:
-                call.why, call.text = no.why, no.text
-                if final:
-                    call.finish(Outcome.NOT_DONE, no.why, no.text, now)
-                    self._finished.append(call)
-        if final:
-            key = (reads.player, reads.linear, reads.target)
-            left = [call for call in self._waiting_reads.pop(key, []) if call.outcome is None]
-            if left:
-                self._waiting_reads[key] = left
-            return
-        self._reads_resume_at = now + max(no.retry_ms or 0.0, self._reads_backoff)
-        self._reads_backoff = min(2 * self._reads_backoff, SEARCH_MS_MAX)
-        self._wake(self._reads_resume_at)
-        if reads.target is None and node == self.leader and no.why in ("not_leader", "no_leader", "unknown"):
-            self._seek(now)
-
-    # ---- who leads (C8) ------------------------------------------------------------------------------------------
+    # ---- who leads -----------------------------------------------------------------------------------------------
 
     def _seek(self, now: float) -> None:
-        """Look for the leader, the present one included. Round 0, after any success, begins at once."""
-        self.leader = None
-        if self._search_round == 0:
-            self.hints.clear()
-            self._search(now)
-        else:
-            if self._search_at <= now:
-                self._search_at = now + self._search_pause()
-            self._wake(self._search_at)
+        """Look for the leader, the present one included."""
+        self.search.begin(now)
+        if now >= self.search.at:
+            self._say_hello(now)
+        self._wake(self.search.at)
 
-    def _search_pause(self) -> float:
-        pause = min(SEARCH_MS * 1.4**self._search_round, SEARCH_MS_MAX)
-        return pause * self._dice.uniform(0.5, 1.0)
-
-    def _search(self, now: float) -> None:
+    def _say_hello(self, now: float) -> None:
         for node in self.reachable:
             self._send(node, Hello(self._next_rid(), self.cluster))
         self._elsewhere = True
-        self._search_at = now + self._search_pause()
-        self._search_round += 1
-        self._wake(self._search_at)
+        self.search.asked(now)
 
     def _on_hint(self, node: int, hint: Hint, now: float) -> None:
-        if hint.cluster != self.cluster:
-            self.foreign[node] = hint.cluster
-            return
-        self.foreign.pop(node, None)
-        self.hints[node] = hint
-        if hint.endpoints:
-            self.voters = frozenset(hint.endpoints)
-            for peer, endpoint in hint.endpoints.items():
-                self._links.add(peer, endpoint if "://" in endpoint else f"tcp://{endpoint}")
-        # An established leader of a lower epoch than we have seen established is deposed and has not noticed.
-        if hint.established and hint.epoch >= self.epoch and (self.leader is None or hint.epoch > self.epoch):
-            self.leader = self._former = node
-            self.epoch = hint.epoch
+        led = self.search.on_hint(node, hint)
+        for peer, endpoint in hint.endpoints.items() if hint.cluster == self.cluster else ():
+            self._links.add(peer, endpoint if "://" in endpoint else f"tcp://{endpoint}")
+        if led:
             if self._led != (node, hint.epoch):
                 self._led = (node, hint.epoch)
                 self._lost(None)
             for player in self._players.values():
                 if player.node is None and (player.waiting or player.sessions):
                     self._mark(player)
-            self._reads_resume_at = min(self._reads_resume_at, now + SEARCH_MS)
 
     def _lost(self, node: int | None) -> None:
         """What was sent to this node (None: to the leader) may have come to nothing: send it again, or elsewhere."""
@@ -639,9 +479,7 @@ class Client:
         for rid, registration in list(self._registering.items()):
             if registration.player.node == node:
                 self._forget_registration(rid)
-        for rid, reads in list(self._reads.items()):
-            if reads.node == node if node is not None else reads.target is None:
-                self._read_again(rid)
+        self._reads.lost(node)
 
     def _heed_changes(self, now: float) -> None:
         self._links.watch()
@@ -654,13 +492,13 @@ class Client:
                     if player.node == node:
                         self._mark(player)
             else:
-                self.hints.pop(node, None)
+                self.search.hints.pop(node, None)
                 self._lost(node)
                 if node == self._led[0]:
                     self._led = (-1, 0)
                     self._lost(None)
                 if node == self.leader:
-                    self._search_round = 0
+                    self.search.succeeded()
                     self._seek(now)
 
     # ---- timers --------------------------------------------------------------------------------------------------
@@ -668,104 +506,71 @@ class Client:
     def _timers(self, now: float) -> None:
         self._timer_at = now + TICK_MS
         self._heed_changes(now)
-        impatient = False
-        busy_elsewhere = any(node is None for node in self._asked.values())
+        impatient = elsewhere = False
         for player in self._players.values():
-            self._expire_waiting(player, now)
-            for session in list(player.sessions):
-                if session.next_deadline() <= now:
-                    ended, moving = session.expire(now, *self._excuse(player.node))
-                    self._finished += ended
-                    player.waiting[:0] = moving
-                    self._mark(player)
-                    self._retire(player, session)
-                if session.patience_at <= now:
-                    session.lose_patience()
-                    impatient = impatient or player.node is None
-                    self._mark(player)
-                elif session.sent < len(session.chain):
-                    self._mark(player)
-                busy_elsewhere = busy_elsewhere or (player.node is not None and bool(session.chain))
-                for when in (session.next_deadline(), session.patience_at):
-                    self._wake(when)
-                if session.resume_at > now:
-                    self._wake(session.resume_at)
-            if player.waiting:
-                self._wake(min(call.deadline for call in player.waiting))
-                self._mark(player)
+            impatient = self._time_player(player, now) or impatient
+            elsewhere = elsewhere or (player.node is not None and bool(player.sessions))
         for rid, registration in list(self._registering.items()):
             if registration.patience_at <= now:
                 self._forget_registration(rid)
                 impatient = impatient or registration.player.node is None
             else:
                 self._wake(registration.patience_at)
-                busy_elsewhere = busy_elsewhere or registration.player.node is not None
-        impatient = self._expire_reads(now) or impatient
-        busy_elsewhere = busy_elsewhere or any(reads.target is not None for reads in self._reads.values())
-        if impatient and self.leader is not None:
-            self._search_round = 0
+        ended, slow_reads = self._reads.expire(now, self._excuse)
+        self._finished += ended
+        self._wake(self._reads.next_look(now))
+        if (impatient or slow_reads) and self.leader is not None:
+            self.search.succeeded()
             self._seek(now)
         if self.leader is None:
-            if now >= self._search_at:
-                self._search(now)
-            self._wake(self._search_at)
-        self._elsewhere = busy_elsewhere or self.leader is None
+            if now >= self.search.at:
+                self._say_hello(now)
+            self._wake(self.search.at)
+        asked = any(reply is None for reply in self._asked.values())
+        self._elsewhere = elsewhere or asked or self._reads.elsewhere or self.leader is None
         if self._dirty:
             self._flush(now)
 
-    def _expire_waiting(self, player: Player, now: float) -> None:
-        late = [call for call in player.waiting if call.deadline <= now]
-        if late:
-            player.waiting = [call for call in player.waiting if call.deadline > now]
-            why, text = self._excuse(player.node)
-            for call in late:
-                call.finish(Outcome.NOT_DONE, call.why or why, call.text or text, now)
-            self._finished += late
-
-    def _expire_reads(self, now: float) -> bool:
-        """End reads that are late, ask again those that wait too long; True if the leader is suspect."""
+    def _time_player(self, player: Player, now: float) -> bool:
+        """Deadlines and patience of one player; True if the leader is suspect of silence."""
         impatient = False
-        for rid, reads in list(self._reads.items()):
-            if reads.patience_at <= now:
-                self._read_again(rid)
-                self._read_patience = min(2 * self._read_patience, PATIENCE_MS_MAX)
-                impatient = impatient or reads.target is None
-            else:
-                self._wake(reads.patience_at)
-        for key, calls in list(self._waiting_reads.items()):
-            late = [call for call in calls if call.deadline <= now]
-            if late:
-                why, text = self._excuse(key[2] if key[2] != ANY else None)
-                for call in late:
-                    call.finish(Outcome.NOT_DONE, call.why or why, call.text or text, now)
-                self._finished += late
-                self._waiting_reads[key] = [call for call in calls if call.deadline > now]
-            if self._waiting_reads[key]:
-                self._wake(min(call.deadline for call in self._waiting_reads[key]))
-            else:
-                del self._waiting_reads[key]
-        for reads in self._reads.values():
-            for call in reads.calls:
-                if call.outcome is None and call.deadline <= now:
-                    why, text = self._excuse(reads.node)
-                    call.finish(Outcome.NOT_DONE, call.why or why, call.text or text, now)
-                    self._finished.append(call)
-                elif call.outcome is None:
-                    self._wake(call.deadline)
+        self._finished += player.expire_waiting(now, self._excuse)
+        for session in list(player.sessions):
+            if session.next_deadline() <= now:
+                ended, moving = session.expire(now, *self._excuse(player.node))
+                self._finished += ended
+                player.waiting[:0] = moving
+                self._mark(player)
+                self._retire(player, session)
+            if session.patience_at <= now:
+                session.lose_patience()
+                impatient = player.node is None
+                self._mark(player)
+            elif session.sent < len(session.chain):
+                self._mark(player)
+            self._wake(min(session.next_deadline(), session.patience_at))
+            if session.resume_at > now:
+                self._wake(session.resume_at)
+        if player.waiting:
+            self._wake(min(call.deadline for call in player.waiting))
+            self._mark(player)
         return impatient
 
     def _excuse(self, node: int | None) -> tuple[str, str]:
-        """Why nothing could be done, where no node gave a reason."""
-        if self.foreign and not self.hints:
-            other = next(iter(self.foreign.values()))
+        """Why nothing could be done at this node (None: at the leader), where no node gave a reason."""
+        search = self.search
+        if search.foreign and not search.hints:
+            other = next(iter(search.foreign.values()))
             return WRONG_CLUSTER, f'the nodes that answer belong to cluster "{other}", not "{self.cluster}"'
-        if node is not None and not self._links.is_up(node):
+        if node is not None and node != ANY:
+            if self._links.is_up(node):
+                return "timeout", f"node {node} did not answer in time"
             where = self._links.by_node[node].endpoint if node in self._links.by_node else "an unknown address"
             return UNREACHABLE, f"node {node} cannot be reached at {where}"
-        if node is not None:
-            return "timeout", f"node {node} did not answer in time"
         if not self.reachable:
             return UNREACHABLE, "no node can be reached"
+        if node == ANY:
+            return "timeout", "no node answered in time"
         if self.leader is not None:
             return "timeout", f"leader {self.leader} did not answer in time"
         return NO_LEADER, "no leader was found in time"
