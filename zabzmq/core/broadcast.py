@@ -96,7 +96,9 @@ class LeaderBroadcast(LeaderSynchronization):
         open_count = peer.history.last.counter if peer.history.last.epoch == self.tenure.epoch else 0
         if peer.committed.epoch == self.tenure.epoch:
             open_count -= peer.committed.counter
-        if self.resigning or self._counter() + request.count > timing.max_counter:
+        if request.count > timing.max_counter:
+            peer.emit(Busy(leading=True, why=f"no epoch has counters for {request.count} transactions"))
+        elif self.resigning or self._counter() + request.count > timing.max_counter:
             peer.emit(Busy(leading=True, why="this epoch has no counters left"))
             self._resign()
         elif self.fresh_seq > self.confirmed_seq:
@@ -257,6 +259,8 @@ class LeaderBroadcast(LeaderSynchronization):
             return
         if was_suspect:
             self._advance()
+            if peer.phase is not self:
+                return
         while self.reads and self.reads[0].hb_seq <= self.confirmed_seq:
             read = self.reads.popleft()
             if read.asked_by is None:
