@@ -96,6 +96,7 @@ class FakeCluster:
         self._routers: dict[int, zmq.Socket[bytes]] = {}
         self._pubs: dict[int, zmq.Socket[bytes]] = {}
         self._commands: list[tuple[Callable[[], None], threading.Event]] = []
+        self._speaker = b""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake cluster", daemon=True)
         self._thread.start()
@@ -189,8 +190,7 @@ class FakeCluster:
             if self.leader is None:
                 state, phase = State.LOOKING, Phase.ELECTION
             beat = Heartbeat(state, phase, self.epoch, me if leading else None, 1, at, at, at, None)
-            header, body = self._wire.encode(Envelope(me, PeerId(0), 0, None, 1), beat)
-            self._pubs[node].send_multipart([b"hb", header, body])
+            self.publish_frames(node, [b"hb", self._wire.encode(Envelope(me, PeerId(0), 0, None, 1), beat)])
 
         self._in_thread(publish)
 
@@ -257,6 +257,7 @@ class FakeCluster:
 
     def _serve(self, node: int, router: zmq.Socket[bytes], who: bytes, request: ClientRequest) -> None:
         self.requests.append((node, request))
+        self._speaker = who
         verdict = self.rule(node, request)
         if verdict == SILENT:
             return
@@ -264,6 +265,10 @@ class FakeCluster:
         if verdict != LOSE_REPLY:
             for reply in replies:
                 router.send_multipart([who, *client_wire.encode(reply)])
+
+    def say(self, node: int, frames: list[bytes]) -> None:
+        """Send these to whoever asked last; for use in a rule."""
+        self._routers[node].send_multipart([self._speaker, *frames])
 
     def _answer(self, node: int, request: ClientRequest) -> ClientReply:
         match request:

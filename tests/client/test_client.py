@@ -364,3 +364,31 @@ def test_status_asks_everybody_and_waits_for_nobody_who_is_down(cluster: FakeClu
     with client_of(cluster) as client:
         status = client.status(10_000)
     assert [s.state if s else None for s in status.values()] == ["LEADING", "FOLLOWING", None]
+
+
+def test_a_node_that_speaks_in_parts_is_hung_up_on_and_called_again(cluster: FakeCluster) -> None:
+    garbled: list[int] = []
+
+    def garble(node: int, request: ClientRequest) -> str:
+        if isinstance(request, Submit) and not garbled:
+            garbled.append(node)
+            cluster.say(node, [b"a", b"b"])
+            return LOSE_REPLY
+        return SERVE
+
+    cluster.behave(garble)
+    with client_of(cluster) as client:
+        call = client.do(Put(b"k", b"v"))
+    assert (call.outcome, call.attempts) == (Outcome.OK, 2)
+    assert max(cluster.executed.values()) == 1
+
+
+def test_frames_that_are_no_replies_are_dropped(cluster: FakeCluster) -> None:
+    def babble(node: int, request: ClientRequest) -> str:
+        for frame in (b"", b"ZC1", b"ZC1\xff", b"ZC1\x90", b"ZC1\x91\xa4done", b"\x00" * 5000):
+            cluster.say(node, [frame])
+        return SERVE
+
+    cluster.behave(babble)
+    with client_of(cluster) as client:
+        assert client.do(Put(b"k", b"v")).outcome is Outcome.OK

@@ -211,7 +211,15 @@ def test_garbage_on_the_wire_is_counted_and_not_shown(cluster: FakeCluster) -> N
     with monitor_of(cluster, ZERO) as monitor:
         events = until(monitor, count(2))
         until_live(cluster, monitor, events)
-        junk = [[b"tx"], [b"tx", b"ZC1"], [b"tx", b"ZC1", b"\xff"], [b"hb", b"x", b"y"], [b"tx", b"no", b"\x90"]]
+        junk = [
+            [b"tx"],
+            [b"tx", b""],
+            [b"tx", b"ZC1\xff"],
+            [b"hb", b"x"],
+            [b"hb"],
+            [b"tx", b"no\x90"],
+            [b"tx", b"a", b"b"],
+        ]
         for frames in junk:
             cluster.do(lambda frames=frames: cluster.publish_frames(0, frames))  # type: ignore[misc]
         cluster.write(Put(b"b", b"1"))

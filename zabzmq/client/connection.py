@@ -155,16 +155,32 @@ class Connections:
         self._watch(self.by_node[node])
 
     def _drain(self, connection: Connection) -> Iterator[tuple[int, ClientReply]]:
-        receive = connection.socket.recv_multipart
+        socket = connection.socket
         for _ in range(DRAIN_MAX):
             try:
-                frames = receive(zmq.NOBLOCK)
+                frame = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            if socket.getsockopt(zmq.RCVMORE):
+                # No node says anything in parts. Reading on is no choice: were the connection to end between two
+                # parts, libzmq would abort the process (net/wire.py).
+                self.dropped += 1
+                self._renew(connection)
+                return
             try:
-                yield connection.node, decode_reply(frames)
+                yield connection.node, decode_reply([frame])
             except WireError:
                 self.dropped += 1
+
+    def _renew(self, old: Connection) -> None:
+        """Hang up on whoever this is, and call again."""
+        node = old.node
+        for socket in (old.socket, old.monitor):
+            self._all.unregister(socket)
+        old.close()
+        del self.by_node[node], self._pollers[node]
+        self.changes.append((node, False))
+        self.add(node, old.endpoint)
 
     def _watch(self, connection: Connection) -> None:
         while connection.monitor.poll(0, zmq.POLLIN):
