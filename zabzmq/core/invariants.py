@@ -183,6 +183,16 @@ def epoch_of_history(epochs: Epochs, last: Zxid, peer: PeerId) -> None:
         raise InvariantViolation("EpochOrder", f"peer {peer} holds {last} and its current epoch is {epochs.current}")
 
 
+def epoch_accepted(epochs: Epochs, initial: Mapping[int, History], synced: History, peer: PeerId) -> None:
+    """What currentEpoch means (1.1): all of that epoch's initial history is on this disk (S3)."""
+    history = initial.get(epochs.current)
+    if history is not None and not synced.holds(history.last):
+        raise InvariantViolation(
+            "EpochOrder",
+            f"peer {peer} has accepted epoch {epochs.current}, which began with {history.last}, but holds {synced.last}",
+        )
+
+
 # ---- what is said ------------------------------------------------------------------------------------------------
 
 

@@ -299,6 +299,8 @@ class Watcher:
         if platter.epochs is not before:
             if before is not None:
                 self.check(promise.epoch_order, before, platter.epochs, peer)
+                if platter.epochs.current > before.current:
+                    self.check(promise.epoch_accepted, platter.epochs, self.initial, platter.synced_history(), peer)
             self.epochs[key] = platter.epochs
             if platter.epochs.joined:
                 self.lives.setdefault(peer, platter.life)  # by bootstrap; later lives are admitted
