@@ -1,4 +1,4 @@
-"""Phase 3: propose, acknowledge, commit, deliver; and when a leader must stop (PROTOCOL 6, B1 to B12, D3, F2 to F6, T9)."""
+"""Phase 3: propose, acknowledge, commit, deliver; when a leader must stop (PROTOCOL 6, B1 to B12, D3, F2 to F6, T9)."""
 
 from __future__ import annotations
 

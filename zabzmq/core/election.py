@@ -178,7 +178,8 @@ class Election(PeerPhase):
         return [link for _, link, _ in self.waiting.values()]
 
     def on_disk_full(self) -> None:
-        self.peer.leave("the disk is full")  # L15
+        if self.mine is not None:
+            self.peer.leave("the disk is full")  # L15
 
     # ---- deciding
 
@@ -213,6 +214,7 @@ class Election(PeerPhase):
         }
         agreed |= {p for p, (_, n) in self.decided.items() if n.round == peer.round and n.leader == vote.leader}
         if not peer.voters.is_quorum(agreed):
+            self.finalize_at = inf  # A voter changed its mind while we waited (bug 24).
             # E9: named by a quorum, we may lead even while we prefer another.
             naming_me = {voter for voter, theirs in self.votes.items() if theirs.leader == peer.process}
             if self.mine is not None and peer.voters.is_quorum(naming_me):
