@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import SnapshotMark
@@ -29,12 +29,14 @@ class Worker:
         self._fatal = fatal
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._starting = Lock()
 
     def put(self, job: Callable[[], None]) -> None:
         self._queue.put(job)
-        if self._thread is None:
-            self._thread = Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
 
     def close(self, timeout_s: float) -> bool:
         """Finish what is queued; whether that was done in time."""

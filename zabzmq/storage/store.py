@@ -7,10 +7,12 @@ The loop's thread calls everything here. Writes go to the writer's queue; what t
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -33,7 +35,12 @@ from zabzmq.storage.writer import Close, SpaceLimits, Writer
 
 Say = Callable[[str], None]
 
-_READERS_MAX = 8
+_READERS_MAX: Final = 8
+_ADVICE: Final = {
+    errno.EIO: "Check the disk.",
+    errno.ENOSPC: "Make room on that disk, or choose another --data-dir.",
+    errno.EDQUOT: "Make room on that disk, or choose another --data-dir.",
+}
 
 
 class Store:
@@ -98,10 +105,8 @@ class Store:
                 os.close(held)
                 raise
         except OSError as error:
-            raise StorageError(
-                f"cannot use {error.filename or path}: {error.strerror}. "
-                "Make the directory writable, or choose another --data-dir."
-            ) from None
+            advice = _ADVICE.get(error.errno or 0, "Make the directory writable, or choose another --data-dir.")
+            raise StorageError(f"cannot use {error.filename or path}: {error.strerror}. {advice}") from None
         return cls(live, meta, held, limits, cache_bytes, on_fatal, on_warning)
 
     def close(self, timeout_s: float = 10.0) -> bool:
@@ -111,15 +116,14 @@ class Store:
         """
         if not self._closed:
             self._closed = True
-            self._background.close(timeout_s)
-            self._reader.close(timeout_s)
             self._writer.put(Close())
-            self._writer.join(timeout_s)
-            for fd in self._being_read.values():
-                os.close(fd)
-            self._being_read.clear()
-            os.close(self._held)
-            self._wake.close()
+            # The writer first: it may still have work for the background.
+            ended = [self._writer.join(timeout_s), self._background.close(timeout_s), self._reader.close(timeout_s)]
+            if all(ended):
+                self._forget_readers()
+                os.close(self._held)
+                self._wake.close()
+            # Else a thread still hangs in the disk: the lock stays ours until the process is gone.
         return self._writer.closed_cleanly
 
     # ---- completions -----------------------------------------------------------------------------------------------

@@ -105,8 +105,10 @@ class Writer:
         self._cut += 1
         self.put(order)
 
-    def join(self, timeout_s: float) -> None:
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end of the thread; whether it came."""
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     # ---- the thread ------------------------------------------------------------------------------------------------
 
