@@ -48,11 +48,12 @@ class Rig:
         self.heard: dict[int, list[Input]] = {}
         self.asked: dict[int, list[tuple[bytes, ClientRequest]]] = {}
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.link_timeout_ms = 1000 * DEADLINE  # a busy machine is not what these tests are about
         self.foreigners: list[zmq.Socket[bytes]] = []
 
     def config(self, peer: int, *, life: int | None = None, incarnation: int = 100) -> NetConfig:
         me = ProcessId(PeerId(peer), 1000 + peer if life is None else life, incarnation)
-        return NetConfig("demo", me, dict(self.endpoints))
+        return NetConfig("demo", me, dict(self.endpoints), self.link_timeout_ms)
 
     def start(self, peer: int, *, life: int | None = None, incarnation: int = 100) -> SocketTransport:
         node = SocketTransport(self.config(peer, life=life, incarnation=incarnation))
@@ -145,17 +146,19 @@ class Rig:
 
 def frames(source: ProcessId, to: ProcessId, link: LinkId | None, seq: int, message: Any) -> list[bytes]:
     """What a process would put on the wire."""
-    return list(Wire("demo").encode(Envelope(source, to.peer, to.incarnation, link, seq), message))
+    return [Wire("demo").encode(Envelope(source, to.peer, to.incarnation, link, seq), message)]
 
 
 GARBAGE: list[list[bytes]] = [
     [b""],
+    [b"\x00" * 99],
+    [b"ZB\x01\x11" + bytes(89) + b"\x92\x01\x92\x01\x01"],
+    [b"ZB\x07\x11" + bytes(89) + b"\x92\x01\x92\x01\x01"],
+    [b"ZC1\xc1"],
+    [bytes(range(256)) * 40],
+    [b"ZC1" + b"\x91" * 100_000],
+    [b"\xff" * (4 << 20)],
     [b"", b""],
-    [b"\x00" * 93, b""],
-    [b"ZB\x01\x11" + bytes(89), b"\x92\x01\x92\x01\x01"],
-    [b"ZB\x07\x11" + bytes(89), b"\x92\x01\x92\x01\x01"],
-    [bytes(range(256)) * 40, b"\xc1"],
-    [b"\x91" * 1000, b"\x91" * 100_000],
     [b"x"] * 50,
     [b"\xff" * (3 << 20), b"\xff" * (1 << 20)],
 ]

@@ -1,8 +1,8 @@
 """The client protocol (PROTOCOL 9): what travels between a client's DEALER and a node's client ROUTER. Pure.
 
-One message is two frames, `VERSION` and a MessagePack array that starts with its tag. `rid` is the client's own
-number for matching answers. Operations and results of a message stay encoded (`Raw`) until somebody needs them: a
-Submit carries every operation that waited together, a Done every result.
+One message is one frame (for the reason net/wire.py gives): `VERSION` and a MessagePack array that starts with its
+tag. `rid` is the client's own number for matching answers. Operations and results of a message stay encoded (`Raw`)
+until somebody needs them: a Submit carries every operation that waited together, a Done every result.
 
 Monitors hear Committed batches on topic `tx` of every node's PUB (`encode_committed`).
 """
@@ -232,10 +232,10 @@ _FAILURES: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionEr
 
 
 def encode(message: ClientRequest | ClientReply) -> list[bytes]:
-    """The two frames of a message."""
+    """The frames of a message: one."""
     if isinstance(message, NodeStatus):
-        return [VERSION, _encode(_StatusReply(message.rid, message))]
-    return [VERSION, _encode(message)]
+        return [VERSION + _encode(_StatusReply(message.rid, message))]
+    return [VERSION + _encode(message)]
 
 
 def decode_request(frames: list[bytes]) -> ClientRequest:
@@ -259,8 +259,8 @@ def decode_reply(frames: list[bytes]) -> ClientReply:
 
 
 def encode_committed(cluster: str, node: int, committed: Committed) -> list[bytes]:
-    """Topic and two frames, for PUB."""
-    return [TOPIC_COMMITTED, VERSION, _encode(_Publication(cluster, node, committed))]
+    """Topic and message, for PUB."""
+    return [TOPIC_COMMITTED, VERSION + _encode(_Publication(cluster, node, committed))]
 
 
 def decode_committed(frames: list[bytes], cluster: str) -> tuple[int, Committed]:
@@ -277,12 +277,12 @@ def decode_committed(frames: list[bytes], cluster: str) -> tuple[int, Committed]
     return publication.node, publication.committed
 
 
-def _body(frames: list[bytes], bytes_max: int) -> bytes:
-    if len(frames) != 2:
+def _body(frames: list[bytes], bytes_max: int) -> memoryview:
+    if len(frames) != 1:
         raise WireError("parts", f"{len(frames)} frames")
-    version, body = frames
-    if version != VERSION:
-        raise WireError("version", repr(version[:16]))
-    if len(body) > bytes_max:
-        raise WireError("size", f"{len(body)} bytes")
-    return body
+    frame = frames[0]
+    if not frame.startswith(VERSION):
+        raise WireError("version", repr(frame[: len(VERSION)]))
+    if len(frame) > bytes_max:
+        raise WireError("size", f"{len(frame)} bytes")
+    return memoryview(frame)[len(VERSION) :]

@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 import zmq
 
 from zabzmq.core.inputs import Input, LinkLost, LinkUp, MeshDown, MeshUp, Received
+from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import Commit, LinkMessage, Message, Notification, PubMessage
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId
 from zabzmq.net import client_wire
@@ -101,12 +102,13 @@ LINK_DEALER: Final[Options] = {
 class _Source:
     """One socket that is read. `take` gets the frames of each message; `most` of them in one turn."""
 
-    __slots__ = ("fd", "most", "socket", "take")
+    __slots__ = ("fd", "is_dealer", "most", "socket", "take")
 
     def __init__(self, socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None], most: int) -> None:
         self.socket = socket
         self.take = take
         self.most = most
+        self.is_dealer = socket.type == zmq.DEALER
         self.fd = int(socket.get(zmq.FD))
 
 
@@ -122,17 +124,28 @@ class _Connection:
         self.up = False
 
 
-def _frames(socket: zmq.Socket[bytes]) -> list[bytes] | None:
-    """The next message, None if there is none. Of too many parts the first PARTS_KEPT and one more are kept."""
+def _frames(source: _Source) -> list[bytes] | None:
+    """The next message, None if there is none. Of too many parts the first PARTS_KEPT and one more are kept.
+
+    Of a message in parts a DEALER's rest is not read: were the connection to end meanwhile, libzmq would abort the
+    process (net/wire.py). No peer of ours sends one, so `take` must give up that socket.
+    """
+    socket = source.socket
     try:
         frames = [socket.recv(zmq.DONTWAIT)]
     except zmq.Again:
         return None
     while socket.get(zmq.RCVMORE):
+        if source.is_dealer:
+            return [*frames, b""]
         part = socket.recv(zmq.DONTWAIT)
         if len(frames) <= PARTS_KEPT:
             frames.append(part)
     return frames
+
+
+def _nothing(frames: list[bytes]) -> None:
+    """What a PUB hears."""
 
 
 class SocketTransport:
@@ -150,7 +163,9 @@ class SocketTransport:
         """Gaps in pub_seq: what PUB/SUB dropped (7.3). Only counted; nothing rests on it."""
         self.subscribed: set[PeerId] = set()
         """Peers whose PUB our SUB is connected to."""
-        self._wire = Wire(config.cluster)
+        self.lamport = Lamport()
+        """The clock that goes along with every message, for the event log."""
+        self._wire = Wire(config.cluster, self.lamport)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._selector = selectors.DefaultSelector()
         self._watched: int | None = None
@@ -172,7 +187,7 @@ class SocketTransport:
             self._peers = self._read_from(router, self._on_peer, PEER_MESSAGES_MAX)
             router = self._bind(zmq.ROUTER, config.mine.client, CLIENT_ROUTER)
             self._clients = self._read_from(router, self._on_client, CLIENT_MESSAGES_MAX)
-            self._publisher = _Source(self._bind(zmq.PUB, config.mine.publish, PUBLISHER), self._on_unasked, 0)
+            self._publisher = _Source(self._bind(zmq.PUB, config.mine.publish, PUBLISHER), _nothing, 0)
             self._mesh = {peer: self._connect_mesh(peer) for peer in config.others}
             self._subscribers = {peer: self._connect_subscriber(peer) for peer in config.others}
         except BaseException:
@@ -186,7 +201,7 @@ class SocketTransport:
         if outgoing is None:
             return  # closed, or lost a moment ago: LinkLost is on its way
         try:
-            header, body = self._wire.encode(
+            frame = self._wire.encode(
                 Envelope(self.me, outgoing.peer, outgoing.incarnation, link, outgoing.seq), message
             )
         except WireError as error:
@@ -194,9 +209,9 @@ class SocketTransport:
             return
         route = self._routes.get(link)
         if route is None:
-            sent = self._try(self._dealers[link].source, (header, body))
+            sent = self._try(self._dealers[link].source, (frame,))
         else:
-            sent = self._try(self._peers, (route, header, body))
+            sent = self._try(self._peers, (route, frame))
         if not sent:
             # T7: gone or full. A link with a hole in it is no link.
             self.unsent["link"] += 1
@@ -207,14 +222,14 @@ class SocketTransport:
         if connection is None:
             return
         # To whatever process is there: a vote is judged by who sent it, and a restarted peer needs it most.
-        header, body = self._wire.encode(Envelope(self.me, peer, 0, None, 0), message)
-        if not self._try(connection.source, (header, body)):
+        frame = self._wire.encode(Envelope(self.me, peer, 0, None, 0), message)
+        if not self._try(connection.source, (frame,)):
             self.unsent["vote"] += 1  # not connected; votes are sent again on a timer
 
     def publish(self, message: PubMessage) -> None:
         topic = TOPIC_COMMIT if isinstance(message, Commit) else TOPIC_HEARTBEAT
-        header, body = self._wire.encode(Envelope(self.me, PeerId(0), 0, None, next(self._pub_seq)), message)
-        if not self._try(self._publisher, (topic, header, body)):
+        frame = self._wire.encode(Envelope(self.me, PeerId(0), 0, None, next(self._pub_seq)), message)
+        if not self._try(self._publisher, (topic, frame)):
             self.unsent["publish"] += 1
 
     def publish_committed(self, committed: Committed) -> None:
@@ -319,7 +334,7 @@ class SocketTransport:
                 return True
             if source is self._clients and not self._has_room_for_requests():
                 return False
-            frames = _frames(source.socket)
+            frames = _frames(source)
             if frames is None:
                 return True
             source.take(frames)
@@ -408,9 +423,15 @@ class SocketTransport:
         except WireError as error:
             self.dropped[error.reason] += 1
 
-    def _on_unasked(self, frames: list[bytes]) -> None:
+    def _on_unasked(self, peer: PeerId, frames: list[bytes]) -> None:
         """A mesh DEALER only speaks; whatever answers there is no peer of ours."""
         self.dropped["place"] += 1
+        if len(frames) > 1:
+            connection = self._mesh[peer]
+            if connection.up:
+                self._inputs.append(MeshDown(peer))
+            self._disconnect(connection)
+            self._mesh[peer] = self._connect_mesh(peer)
 
     def _hand_on(self, source: ProcessId, link: LinkId | None, message: Message | Closed) -> None:
         if not isinstance(message, Closed):
@@ -490,7 +511,7 @@ class SocketTransport:
 
     def _say_closed(self, link: LinkId, peer: PeerId, incarnation: int, source: _Source, *route: bytes) -> None:
         # Number 0: whatever got lost before it, this one is understood.
-        self._try(source, (*route, *self._wire.encode(Envelope(self.me, peer, incarnation, link, 0), Closed())))
+        self._try(source, (*route, self._wire.encode(Envelope(self.me, peer, incarnation, link, 0), Closed())))
 
     # ---- sockets -------------------------------------------------------------------------------------------------
 
@@ -520,7 +541,7 @@ class SocketTransport:
             peer,
             self.config.nodes[peer].peer,
             MESH_DEALER,
-            self._on_unasked,
+            partial(self._on_unasked, peer),
             partial(self._on_mesh_event, peer),
             events=_UP | _DOWN,
             identity=f"{self.me.peer}/{self.me.incarnation}".encode(),

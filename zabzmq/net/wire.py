@@ -1,8 +1,11 @@
 """Peer messages to bytes and back: versioned, bounded, checked (PROTOCOL 7.2). Pure.
 
-A message is two frames. The *header* is a fixed struct: who speaks, to whom, on which link, of which epoch, under
-which number, and a CRC32C over both frames. The *body* is the message itself as a MessagePack array, decoded by a
-decoder of exactly that type. Nothing here executes what it reads, and every way to fail is one WireError.
+A message is one frame, header and body. The *header* is a fixed struct: who speaks, to whom, on which link, of which
+epoch, under which number, and a CRC32C over all of it. The *body* is the message itself as a MessagePack array, decoded
+by a decoder of exactly that type. Nothing here executes what it reads, and every way to fail is one WireError.
+
+One frame and not two, because libzmq 4.3.5 aborts the process (`!_more` in fq.cpp) when a connection of a DEALER with
+IMMEDIATE=1 or RECONNECT_IVL=-1 ends between the parts of a message it reads (measured; both options are needed, T5).
 
 Whether a message is for this process, of the current link and in order is net/link.py's question; what it means,
 the phases'.
@@ -23,6 +26,7 @@ from crc32c import crc32c
 
 from zabzmq.core.errors import ZabError
 from zabzmq.core.history import Batch
+from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
     Ack,
     AckEpoch,
@@ -54,7 +58,7 @@ from zabzmq.core.zxid import LinkId, PeerId, ProcessId
 
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 4 << 20
-"""MAXMSGSIZE of every socket (7.5): a bad frame must not exhaust memory."""
+"""MAXMSGSIZE (7.5): a bad frame must not exhaust memory."""
 CHUNK_BYTES_MAX: Final = 1 << 20
 BATCH_COUNT_MAX: Final = 1 << 16
 """Transactions in one batch: no leader has more than max_outstanding of them (PROTOCOL 16)."""
@@ -200,7 +204,7 @@ def _check_fields(checks: list[tuple[int, _Check]], value: tuple[Any, ...]) -> N
 class _Reader(NamedTuple):
     """How to read messages of one type."""
 
-    decode: Callable[[bytes], Any]
+    decode: Callable[[bytes | memoryview], Any]
     check: _Check | None
     places: int
     has_epoch: bool
@@ -216,14 +220,14 @@ _READERS: Final[dict[int, _Reader]] = {
 
 # ---- the envelope ------------------------------------------------------------------------------------------------
 
-_HEADER: Final = struct.Struct(">2sBB QIQQIQ ?IQQQ QQ I")
+_HEAD: Final = struct.Struct(">2sBB QIQQIQ ?IQQQ QQQ")
 """magic, version, type; cluster, source (peer, life, incarnation), to (peer, incarnation); link (present, learner's
-peer, life, incarnation, number); epoch, seq; CRC32C of all before it and of the body."""
-HEADER_BYTES: Final = _HEADER.size
+peer, life, incarnation, number); epoch, seq, Lamport clock. After it the CRC32C of the body and of all this."""
+HEADER_BYTES: Final = _HEAD.size + 4
 _MAGIC: Final = b"ZB"
 _CRC: Final = struct.Struct(">I")
 _KIND_BYTES = 4
-_TAIL: Final = struct.Struct(">QQI")
+_TAIL: Final = struct.Struct(">QQQI")
 _ROUTE: Final = struct.Struct(">QIQQIQ?IQQQ")
 assert _KIND_BYTES + _ROUTE.size + _TAIL.size == HEADER_BYTES
 _ROUTES_KEPT = 1024
@@ -247,8 +251,10 @@ def cluster_hash(name: str) -> int:
 class Wire:
     """Encoder and decoder of one process of one cluster."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, lamport: Lamport | None = None) -> None:
+        """`lamport` is stamped on what is encoded and told of what is decoded."""
         self._cluster = cluster_hash(cluster)
+        self._lamport = Lamport() if lamport is None else lamport
         self._encode = msgspec.msgpack.Encoder().encode
         # One message object is sent to several links in a row: its body is made and summed once.
         self._last: Message | Closed | None = None
@@ -259,11 +265,11 @@ class Wire:
         # The middle of a header repeats for the whole life of a link.
         self._routes: dict[bytes, tuple[ProcessId, PeerId, int, LinkId | None]] = {}
 
-    def encode(self, envelope: Envelope, message: Message | Closed) -> tuple[bytes, bytes]:
-        """Header and body. Raises WireError("size") if the body is larger than any receiver accepts."""
+    def encode(self, envelope: Envelope, message: Message | Closed) -> bytes:
+        """The frame. Raises WireError("size") if it is larger than any receiver accepts."""
         if message is not self._last:
             body = self._encode(message)
-            if len(body) > FRAME_BYTES_MAX:
+            if len(body) > FRAME_BYTES_MAX - HEADER_BYTES:
                 raise WireError("size", f"{type(message).__name__} of {len(body)} bytes")
             self._last_body = body
             self._last_code = _CODES[type(message)]
@@ -275,7 +281,7 @@ class Wire:
             linked, number, learner = False, 0, _NOBODY
         else:
             linked, (learner, number) = True, link
-        header = _HEADER.pack(
+        head = _HEAD.pack(
             _MAGIC,
             VERSION,
             self._last_code,
@@ -290,35 +296,36 @@ class Wire:
             number,
             self._last_epoch,
             seq,
-            0,
+            self._lamport.value,
         )
-        head = header[:-4]
-        return head + _CRC.pack(crc32c(head, self._last_crc)), self._last_body
+        # The body's sum comes first, so that it too is made once for all links.
+        return b"".join((head, _CRC.pack(crc32c(head, self._last_crc)), self._last_body))
 
     def decode(self, frames: list[bytes], places: int) -> tuple[Envelope, Message | Closed]:
-        """The message in these two frames, met in one of these places. Raises WireError, and nothing else."""
-        if len(frames) != 2:
+        """The message in these frames (one), met in one of these places. Raises WireError, and nothing else."""
+        if len(frames) != 1:
             raise WireError("parts", f"{len(frames)} frames")
-        header, body = frames
-        if len(header) != HEADER_BYTES:
-            raise WireError("short", f"a header of {len(header)} bytes")
-        if header[:2] != _MAGIC:
+        frame = frames[0]
+        if len(frame) < HEADER_BYTES:
+            raise WireError("short", f"{len(frame)} bytes")
+        if len(frame) > FRAME_BYTES_MAX:
+            raise WireError("size", f"{len(frame)} bytes")
+        if frame[:2] != _MAGIC:
             raise WireError("magic")
-        if header[2] != VERSION:
-            raise WireError("version", f"version {header[2]}, this is {VERSION}")
-        if len(body) > FRAME_BYTES_MAX:
-            raise WireError("size", f"a body of {len(body)} bytes")
-        epoch, seq, crc = _TAIL.unpack_from(header, HEADER_BYTES - _TAIL.size)
-        if crc32c(header[:-4], crc32c(body)) != crc:
+        if frame[2] != VERSION:
+            raise WireError("version", f"version {frame[2]}, this is {VERSION}")
+        body = memoryview(frame)[HEADER_BYTES:]
+        epoch, seq, stamp, crc = _TAIL.unpack_from(frame, HEADER_BYTES - _TAIL.size)
+        if crc32c(frame[: _HEAD.size], crc32c(body)) != crc:
             raise WireError("crc")
-        source, to_peer, to_incarnation, link = self._route(header[_KIND_BYTES : -_TAIL.size])
-        reader = _READERS.get(header[3])
+        source, to_peer, to_incarnation, link = self._route(frame[_KIND_BYTES : HEADER_BYTES - _TAIL.size])
+        reader = _READERS.get(frame[3])
         if reader is None:
-            raise WireError("type", f"type {header[3]}")
+            raise WireError("type", f"type {frame[3]}")
         decode, check, allowed, has_epoch = reader
         place = allowed & places
         if not place or (link is None) is (place == LINK):
-            raise WireError("place", f"type {header[3]}")
+            raise WireError("place", f"type {frame[3]}")
         try:
             message: Any = decode(body)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
@@ -327,6 +334,7 @@ class Wire:
             check(message)
         if epoch != (message.epoch if has_epoch else 0):
             raise WireError("epoch", f"header says {epoch}")
+        self._lamport.heard(stamp)
         return Envelope(source, to_peer, to_incarnation, link, seq), message
 
     def _route(self, raw: bytes) -> tuple[ProcessId, PeerId, int, LinkId | None]:
