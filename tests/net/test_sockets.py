@@ -219,6 +219,20 @@ def test_a_learner_that_does_not_read_loses_its_link_and_never_sees_a_hole(rig: 
     assert not rig.nodes[1].dropped
 
 
+def test_a_leader_that_dies_with_much_unread_leaves_a_prefix(rig: Rig) -> None:
+    """With a message in parts libzmq aborted the learner here: its connection ended between two of them."""
+    rig.meshed(0, 1)
+    link = rig.linked(learner=1, leader=0)
+    sent = [Ack(1, Zxid(1, counter)) for counter in range(3000)]
+    for message in sent:
+        rig.nodes[0].send(link, message)
+    rig.until(lambda: rig.messages(1, link))
+    rig.stop(0)
+    rig.until(lambda: rig.lost(1, link))
+    received = rig.messages(1, link)
+    assert received == sent[: len(received)]
+
+
 def test_a_message_larger_than_any_frame_loses_its_link_only(rig: Rig) -> None:
     rig.meshed(0, 1)
     link = rig.linked(learner=1, leader=0)
