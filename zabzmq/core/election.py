@@ -68,6 +68,10 @@ class Election(PeerPhase):
 
     # ---- telling
 
+    @property
+    def vote_to_tell(self) -> Vote | None:
+        return self.vote
+
     def broadcast(self) -> None:
         """Tell everyone our vote, and begin the resend interval anew."""
         self.resend_every = self.peer.timing.notif_resend
@@ -85,9 +89,6 @@ class Election(PeerPhase):
         self.peer.emit(SendVote(peer, self.peer.notification(self.vote)))
 
     # ---- hearing
-
-    def on_mesh_up(self, peer: PeerId) -> None:
-        self._tell(peer)
 
     def on_mesh_down(self, peer: PeerId) -> None:
         if self.vote is not None and self.vote.leader.peer == peer:

@@ -188,7 +188,8 @@ class Peer:
                 self.phase.on_link_lost(link, why)
             case MeshUp(peer):
                 self.contacts[peer].mesh_up = True
-                self.phase.on_mesh_up(peer)
+                # What we said before was lost if it was not there to hear it (IMMEDIATE=1 keeps no queue).
+                self.emit(SendVote(peer, self.notification(self.phase.vote_to_tell)))
             case MeshDown(peer):
                 self.contacts[peer].mesh_up = False
                 self.phase.on_mesh_down(peer)
@@ -443,10 +444,14 @@ class Peer:
                     return  # An older state, overtaken on its way (3.1).
                 contact.note = message
                 contact.current_epoch = max(contact.current_epoch or 0, message.current_epoch)
+                if message.vote is not None and message.vote.epoch and message.vote.leader.peer in self.contacts:
+                    # Told of by another, yet as true: that candidate is not fresh (L13a).
+                    voted = self.contacts[message.vote.leader.peer]
+                    voted.current_epoch = max(voted.current_epoch or 0, message.vote.epoch)
                 self.phase.on_notification(source, message)
                 if self.phase.state is not State.LOOKING and message.state is State.LOOKING:
                     # E5: decided peers answer and change nothing.
-                    self.emit(SendVote(source.peer, self.notification(self.decided)))
+                    self.emit(SendVote(source.peer, self.notification(self.phase.vote_to_tell)))
             case _:
                 self.report("drop", why="not on this socket", type=type(message).__name__, peer=source.peer)
 

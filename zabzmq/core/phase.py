@@ -24,6 +24,7 @@ from zabzmq.core.messages import (
     Phase,
     Refusal,
     State,
+    Vote,
 )
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
 
@@ -44,6 +45,11 @@ class PeerPhase:
     def leader(self) -> ProcessId | None:
         """The process it leads with or follows, None while LOOKING."""
         return None
+
+    @property
+    def vote_to_tell(self) -> Vote | None:
+        """What it tells others in the election: here, what it decided with (3.1)."""
+        return self.peer.decided
 
     @property
     def epoch(self) -> int:
@@ -81,8 +87,6 @@ class PeerPhase:
     def on_heartbeat(self, source: ProcessId, heartbeat: Heartbeat, on_link: bool) -> None: ...
 
     def on_commit(self, source: ProcessId, commit: Commit) -> None: ...
-
-    def on_mesh_up(self, peer: PeerId) -> None: ...
 
     def on_mesh_down(self, peer: PeerId) -> None: ...
 
