@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -21,7 +22,7 @@ from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.core.zxid import ZERO
 from zabzmq.machine.operations import Cas, KvQuery, KvValue, Operation, Put, Query
 from zabzmq.net.client_wire import NodeStatus, StatusQuery, decode_reply, encode
-from zabzmq.server.config import Config, load
+from zabzmq.server.config import PORT_OFFSETS, Config, load
 from zabzmq.trace.checker import UNKNOWN, Call
 
 
@@ -44,17 +45,19 @@ def real_disk(path: Path) -> Path:
     return path
 
 
+_BASES = range(26000, 30000, 50)
+_bases = itertools.cycle([*_BASES[os.getpid() % len(_BASES) :], *_BASES[: os.getpid() % len(_BASES)]])
+
+
 def free_base_port(nodes: int) -> int:
-    """A base port at which nothing listens now: peer, client and publish ports of every node."""
-    start = 26000 + os.getpid() % 1000
-    for base in range(start, 30000, 50):
-        ports = [base + group + node for group in (0, 10, 20) for node in range(nodes)]
-        if all(_is_free(port) for port in ports):
+    """A base port at which nothing listens now: every port of every node. None is given out twice in a row."""
+    for base in itertools.islice(_bases, len(_BASES)):
+        if all(is_free(base + group + node) for group in PORT_OFFSETS.values() for node in range(nodes)):
             return base
     raise AssertionError("no free ports")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

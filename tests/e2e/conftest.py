@@ -1,4 +1,4 @@
-"""A cluster per test; whatever a test leaves running is stopped."""
+"""A cluster per test, or one per file where no test harms it; whatever runs at the end is stopped."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def cluster(tmp_path: Path) -> Iterator[RealCluster]:
 def three(tmp_path: Path) -> Iterator[RealCluster]:
     made = RealCluster(tmp_path, nodes=3)
     try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    """Three nodes that serve all tests of a file; each test leaves them healthy."""
+    made = RealCluster(tmp_path_factory.mktemp("shared"), nodes=3)
+    try:
+        made.up()
         yield made
     finally:
         made.close()

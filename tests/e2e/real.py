@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.chaos.harness import free_base_port
 from zabzmq.cli.client_status import HEALTHY, summary
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import Client
 from zabzmq.cluster.supervisor import Supervisor, node_command
 from zabzmq.machine.operations import KvQuery, KvValue, Operation, Put
-from zabzmq.server.config import PORT_OFFSETS, Config, load
+from zabzmq.server.config import Config, load
 
+NAME = "tested"
 PATIENCE_S = 30.0
-BASES = range(25_000, 26_000, 50)
 
 
 class Ran(NamedTuple):
@@ -31,35 +32,113 @@ class Ran(NamedTuple):
     out: str
     err: str
 
+    def refused(self, code: int, *words: str) -> None:
+        """It ended with this code, and said all of this on standard error."""
+        assert self.code == code, self
+        for word in words:
+            assert word in self.err, self
 
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_base(nodes: int = 5) -> int:
-    for base in BASES:
-        if all(is_free(base + offset + node) for offset in PORT_OFFSETS.values() for node in range(nodes)):
-            return base
-    raise AssertionError("no free ports")
+    @property
+    def objects(self) -> list[Any]:
+        """Its lines of JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
 
 
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("ZAB_")}
+def environment(**more: str) -> dict[str, str]:
+    """Ours without settings of a cluster."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ZAB_")} | more
 
 
-def run_program(command: Iterable[str | int | Path], stdin: str = "") -> Ran:
+def run_program(command: Iterable[str | int | Path], stdin: str = "", **variables: str) -> Ran:
     """Run to its end; no program of ours may show a traceback."""
     done = subprocess.run(
-        list(map(str, command)), input=stdin, capture_output=True, text=True, timeout=60, env=environment(), check=False
+        list(map(str, command)),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**variables),
+        check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def server_py(*args: str | int | Path, **variables: str) -> Ran:
+    return run_program([sys.executable, "zookeeper_server.py", *args], **variables)
+
+
+def client_py(*args: str | int | Path, **variables: str) -> Ran:
+    return run_program([sys.executable, "client.py", *args], **variables)
+
+
+class Program:
+    """A program that goes on; what it prints is read as it comes."""
+
+    def __init__(self, command: Iterable[str | int | Path]) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=environment(),
+        )
+        self._printed = threading.Condition()
+        self._errors = ""
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._printed:
+                self.lines.append(line.rstrip("\n"))
+                self._printed.notify_all()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self._errors = self.process.stderr.read()
+
+    def until(self, holds: Callable[[list[str]], Any], what: str) -> None:
+        """Wait until it holds of the lines printed so far."""
+        with self._printed:
+            found = self._printed.wait_for(lambda: holds(self.lines), PATIENCE_S)
+        assert found, f"{what} was not printed, but: {self.lines[-30:]}"
+
+    def until_line(self, text: str) -> None:
+        self.until(lambda lines: any(text in line for line in lines), text)
+
+    def type(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+
+    def end(self, number: int | None = None) -> Ran:
+        """Send this signal, if any, and wait until it is over."""
+        if number is not None:
+            self.process.send_signal(number)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        code = self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        self.process.stdout.close()
+        assert "Traceback" not in self._errors, self._errors
+        return Ran(code, "".join(f"{line}\n" for line in self.lines), self._errors)
 
 
 class RealCluster:
@@ -67,37 +146,35 @@ class RealCluster:
 
     def __init__(self, directory: Path, nodes: int = 5) -> None:
         self.config: Config = load(
-            base_port=free_base(nodes),
-            cluster="tested",
+            base_port=free_base_port(nodes),
+            cluster=NAME,
             nodes=nodes,
             data_dir=directory / "data",
             log_dir=directory / "logs",
             environ={},
         )
         self.supervisor = Supervisor(self.config)
-        self.client = Client(
-            self.config.client_endpoints, cluster="tested", name="tester", timeout_ms=PATIENCE_S * 1000
-        )
+        self.client = Client(self.config.client_endpoints, cluster=NAME, name="tester", timeout_ms=PATIENCE_S * 1000)
 
     def close(self) -> None:
+        """Stop all; whatever happened, nobody was shown a traceback."""
         self.client.close()
         for node in self.supervisor.running():
             self.supervisor.signal(node, signal.SIGCONT)
         self.supervisor.stop()
+        for path in [*self.config.log_dir.glob("*.log"), *self.config.log_dir.glob("*.err")]:
+            assert "Traceback" not in path.read_text(encoding="utf-8", errors="replace"), path
 
     # ---- nodes
 
-    def start(self, *nodes: int) -> None:
+    def start(self, *nodes: int, options: Iterable[str] = ()) -> None:
         for node in nodes or self.config.ids:
-            self.supervisor.start(node)
-
-    def unsafe_start(self, node: int) -> None:
-        self.supervisor.start(node, "--unsafe-rejoin-empty")
+            self.supervisor.start(node, *options)
 
     def up(self, *nodes: int) -> dict[str, Any]:
         """Start these (all, if none are named), and wait until all nodes serve."""
         self.start(*nodes)
-        return self.until("healthy", lambda status: bool(status["health"] == HEALTHY))
+        return self.until(HEALTHY, lambda status: bool(status["health"] == HEALTHY))
 
     def kill(self, *nodes: int) -> None:
         """SIGKILL to all of them before any is waited for."""
@@ -106,6 +183,19 @@ class RealCluster:
         for node in nodes:
             self.supervisor.kill(node)
         self.supervisor.ended()
+
+    def wait_ended(self, node: int) -> Ran:
+        """Wait until this node ended by itself."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for ended in self.supervisor.ended():
+                if ended.node == node:
+                    return Ran(ended.code, "", ended.words)
+            assert time.monotonic() < deadline, f"node {node} goes on:\n{self.log(node)[-3000:]}"
+            self.client.pump(20.0)
+
+    def others(self, node: int) -> list[int]:
+        return [other for other in self.config.ids if other != node]
 
     def data(self, node: int) -> Path:
         return self.config.node_data_dir(node)
@@ -119,7 +209,12 @@ class RealCluster:
 
     def status(self) -> dict[str, Any]:
         self.client.pump(20.0)
-        return summary("tested", self.client.status(500.0))
+        return summary(NAME, self.client.status(500.0))
+
+    def of(self, node: int) -> dict[str, Any]:
+        """What this node says of itself."""
+        found: dict[str, Any] = next(each for each in self.status()["nodes"] if each["node"] == node)
+        return found
 
     def until(self, what: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first status of which it holds."""
@@ -167,19 +262,27 @@ class RealCluster:
 
     def missing(self, *keys: str) -> list[str]:
         """Those of these writes that a linearizable read does not find."""
-        found = {key: self.client.ask(KvQuery(key.encode())) for key in keys}
-        return [key for key, call in found.items() if call.result != KvValue(key.encode())]
+        calls = {key: self.client.read(KvQuery(key.encode())) for key in keys}
+        return [key for key, call in calls.items() if self.client.wait(call).result != KvValue(key.encode())]
 
     # ---- programs
 
-    def _common(self) -> list[str | int | Path]:
-        return ["--base-port", self.config.base_port, "--nodes", len(self.config.ids), "--cluster", "tested"]
+    @property
+    def common(self) -> list[str | int | Path]:
+        return ["--base-port", self.config.base_port, "--nodes", len(self.config.ids), "--cluster", NAME]
+
+    @property
+    def directories(self) -> list[str | int | Path]:
+        return ["--data-dir", self.config.data_dir, "--log-dir", self.config.log_dir]
 
     def client_py(self, *args: str | int) -> Ran:
-        return run_program([sys.executable, "client.py", *self._common(), *args])
+        return run_program([sys.executable, "client.py", *self.common, *args])
 
     def server_py(self, *args: str | int | Path) -> Ran:
-        return run_program([sys.executable, "zookeeper_server.py", *self._common(), *args])
+        return run_program([sys.executable, "zookeeper_server.py", *self.common, *args])
+
+    def program(self, script: str, *args: str | int | Path) -> Program:
+        return Program([sys.executable, script, *self.common, *args])
 
     def node(self, node: int, *more: str | int | Path) -> Ran:
         """One node in the foreground, which is expected to end by itself; later options win."""

@@ -125,7 +125,7 @@ def test_after_a_majority_of_disks_is_lost_only_the_unsafe_switch_goes_on(cluste
     for node in wiped:
         cluster.supervisor.stop_node(node)
     cluster.supervisor.ended()
-    cluster.unsafe_start(0)
+    cluster.start(0, options=["--unsafe-rejoin-empty"])
     cluster.until_led()
     cluster.start(1, 2)
     cluster.until_equal()
