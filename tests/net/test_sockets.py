@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.net.rig import DEADLINE, GARBAGE, HELLO, Rig, frames, free_endpoints
+from tests.net.rig import DEADLINE, GARBAGE, HELLO, Rig, frames
 from zabzmq.core.history import Batch
 from zabzmq.core.inputs import LinkLost, LinkUp, MeshDown, MeshUp, Received
 from zabzmq.core.messages import (
@@ -331,7 +331,7 @@ def test_of_two_processes_with_one_id_the_one_at_its_address_prevails(rig: Rig) 
     rig.meshed(0, 1)
     link = rig.linked(learner=1, leader=0)
     home = rig.endpoints[PeerId(1)]
-    rig.endpoints[PeerId(1)] = free_endpoints()
+    rig.endpoints[PeerId(1)] = rig.free_endpoints()
     twin = SocketTransport(rig.config(1, life=99, incarnation=500))
     rig.add(11, twin)
     rig.endpoints[PeerId(1)] = home
@@ -765,3 +765,18 @@ def test_every_socket_has_its_options(rig: Rig) -> None:
             assert sock.get(option) == value
     assert node._dealers[link].source.socket.get(zmq.ROUTING_ID) == b"0/100/1"
     assert node._mesh[PeerId(1)].source.socket.get(zmq.ROUTING_ID) == b"0/100"
+
+
+def test_a_peer_that_comes_up_and_votes_is_connected_to_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when a reconnection that has backed off gets round to it: here, in ten minutes."""
+    for options in (sockets.MESH_DEALER, sockets.SUBSCRIBER):
+        monkeypatch.setitem(options, zmq.RECONNECT_IVL, 600_000)
+        monkeypatch.setitem(options, zmq.RECONNECT_IVL_MAX, 600_000)
+    rig.start(0)
+    rig.start(2)
+    rig.until_heard(2, MeshUp(PeerId(0)))  # by now 0 has been refused by 1, which does not run
+    rig.start(1)
+    rig.until_heard(1, MeshUp(PeerId(0)))
+    rig.nodes[1].send_vote(PeerId(0), VOTE)
+    rig.until_heard(0, MeshUp(PeerId(1)))
+    rig.until(lambda: PeerId(1) in rig.nodes[0].subscribed)

@@ -180,6 +180,7 @@ class SocketTransport:
         self._routes: dict[LinkId, bytes] = {}  # links opened to us, as a leader: where to answer
         self._link_of: dict[bytes, LinkId] = {}
         self._leaving: deque[tuple[float, _Source]] = deque()
+        self._called_back: dict[PeerId, ProcessId] = {}
         self._pub_seq = count(1)
         self._pub_seen: dict[PeerId, tuple[int, int]] = {}
         try:
@@ -367,6 +368,7 @@ class SocketTransport:
             if to_peer != self.me.peer or to_incarnation not in (0, self.me.incarnation):
                 self.dropped["address"] += 1
             elif self._accepts(self.links.heard(source)):
+                self._call_back(source)
                 self._hand_on(source, None, message)
         elif self._routes.get(link, route) != route:
             self.dropped["stranger"] += 1  # another connection in the name of this link
@@ -432,6 +434,18 @@ class SocketTransport:
                 self._inputs.append(MeshDown(peer))
             self._disconnect(connection)
             self._mesh[peer] = self._connect_mesh(peer)
+
+    def _call_back(self, source: ProcessId) -> None:
+        """A process that has just come up is connected to at once: the reconnection that waits for it may have
+        backed off to half a second. Once per process, so that a one-way cut does not make this a habit."""
+        peer = source.peer
+        if self._mesh[peer].up or self._called_back.get(peer) == source:
+            return
+        self._called_back[peer] = source
+        self._disconnect(self._mesh[peer])
+        self._mesh[peer] = self._connect_mesh(peer)
+        if peer not in self.subscribed:
+            self.resubscribe(peer)
 
     def _hand_on(self, source: ProcessId, link: LinkId | None, message: Message | Closed) -> None:
         if not isinstance(message, Closed):
