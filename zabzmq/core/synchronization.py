@@ -389,6 +389,7 @@ class LearnerSynchronization(PeerPhase):
             self.on_leader_message(message)
 
     def _on_nack(self, nack: Nack) -> None:
+        self.peer.max_epoch_seen = max(self.peer.max_epoch_seen, nack.accepted_epoch)  # V4
         if nack.reason is Refusal.HISTORIES_DISAGREE:
             self.peer.fail("the leader's committed history and ours disagree")
         else:
@@ -466,6 +467,8 @@ class LearnerSynchronization(PeerPhase):
     def _append(self, batches: tuple[Batch, ...]) -> None:
         """Queue for the disk. Raises HistoryError on a hole, which closes the link (B3)."""
         peer = self.peer
+        if not batches or batches[-1].last.epoch > self.following.epoch:
+            raise RemoteProtocolError(f"no batches, or of an epoch beyond {self.following.epoch}")  # D2
         for batch in batches:
             peer.history.append(batch)
         peer.writing_since = min(peer.writing_since, peer.now)
@@ -509,8 +512,8 @@ class LearnerSynchronization(PeerPhase):
         peer = self.peer
         if self.following.cut is None:
             raise RemoteProtocolError("PROPOSE before NEWLEADER")
-        if batches[0].first.epoch != self.following.epoch:
-            raise RemoteProtocolError(f"PROPOSE of epoch {batches[0].first.epoch}")
+        if any(batch.first.epoch != self.following.epoch for batch in batches):
+            raise RemoteProtocolError(f"PROPOSE of another epoch than {self.following.epoch}")
         fresh = tuple(batch for batch in batches if batch.last > peer.history.last)
         if fresh:
             self._append(fresh)
