@@ -23,33 +23,38 @@ HELLO = FollowerInfo(0, 0, True, 1, 1)
 _ports = itertools.cycle(range(23000, 24000))
 
 
-def free_port() -> int:
+def free_port(claims: list[socket.socket]) -> int:
+    """A TCP port nobody listens on. Its UDP twin, kept in `claims`, keeps it from other runs of these tests."""
     for port in itertools.islice(_ports, 1000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is free, as ZeroMQ sees it
-            try:
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is free, as ZeroMQ sees it
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            claim.close()
+            continue
+        claims.append(claim)
+        return port
     raise AssertionError("no free port from 23000 to 23999")
-
-
-def free_endpoints() -> Endpoints:
-    return Endpoints(*(f"tcp://127.0.0.1:{free_port()}" for _ in range(3)))
 
 
 class Rig:
     """`nodes[i]` is the transport of peer i where it runs; `heard[i]` and `asked[i]` what it has received."""
 
     def __init__(self, peers: int) -> None:
-        self.endpoints = {PeerId(peer): free_endpoints() for peer in range(peers)}
+        self.claims: list[socket.socket] = []
+        self.endpoints = {PeerId(peer): self.free_endpoints() for peer in range(peers)}
         self.nodes: dict[int, SocketTransport] = {}
         self.heard: dict[int, list[Input]] = {}
         self.asked: dict[int, list[tuple[bytes, ClientRequest]]] = {}
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.link_timeout_ms = 1000 * DEADLINE  # a busy machine is not what these tests are about
         self.foreigners: list[zmq.Socket[bytes]] = []
+
+    def free_endpoints(self) -> Endpoints:
+        return Endpoints(*(f"tcp://127.0.0.1:{free_port(self.claims)}" for _ in range(3)))
 
     def config(self, peer: int, *, life: int | None = None, incarnation: int = 100) -> NetConfig:
         me = ProcessId(PeerId(peer), 1000 + peer if life is None else life, incarnation)
@@ -72,6 +77,8 @@ class Rig:
         for peer in list(self.nodes):
             self.stop(peer)
         self.context.destroy(linger=0)
+        for claim in self.claims:
+            claim.close()
 
     def turn(self) -> None:
         for peer, node in list(self.nodes.items()):
