@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,12 +210,37 @@ def test_a_window_lets_later_lines_overtake_a_stuck_one(start: Start, cluster: F
     assert [(a["id"], a["outcome"]) for a in answers_of(start, text, "--window", 1)] == [(1, "unknown"), (2, "ok")]
 
 
-def test_operations_of_one_name_keep_their_order_in_any_window(start: Start, cluster: FakeCluster) -> None:
-    text = lines(*({"id": i, "as": "a", "op": "kv.put", "key": "k", "value": str(i)} for i in range(500)))
-    answers = answers_of(start, text, "--window", 100)
+@pytest.mark.parametrize("window", [100, 3000])
+def test_operations_of_one_name_keep_their_order_in_any_window(start: Start, cluster: FakeCluster, window: int) -> None:
+    text = lines(*({"id": i, "as": "a", "op": "kv.put", "key": "k", "value": str(i)} for i in range(3000)))
+    answers = answers_of(start, text, "--window", window)
     zxids = {a["id"]: a["zxid"] for a in answers}
-    assert [zxids[i] for i in range(500)] == sorted(zxids.values())
-    assert len(cluster.of(Submit)) < 250, "operations that wait together travel together"
+    assert [zxids[i] for i in range(3000)] == sorted(zxids.values())
+    assert len(cluster.of(Submit)) < 1500, "operations that wait together travel together"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_interrupted_after_sending_exits_130_and_says_that_it_may_have_happened(
+    start: Start, cluster: FakeCluster, number: int
+) -> None:
+    began = threading.Event()
+
+    def silent(node: int, request: ClientRequest) -> str:
+        if isinstance(request, Submit):
+            began.set()
+            return SILENT
+        return SERVE
+
+    cluster.behave(silent)
+    process = start("guess", 1, "--json")
+    assert began.wait(20)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert (told["outcome"], told["error"]["code"]) == ("unknown", "interrupted")
+    assert err.startswith(b"unknown: your guess 1 was sent to leader 0, and its answer was not awaited.")
+    assert f"--id {told['request']}".encode() in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from typing import Any, NoReturn
 
 import click
@@ -13,11 +14,11 @@ from zabzmq.cli import client_status
 from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_monitor import monitor
-from zabzmq.cli.client_options import ParamType, Text, common_options, setup
+from zabzmq.cli.client_options import ParamType, Text, common_options, interrupt, setup
 from zabzmq.cli.client_output import exit_code, outcome_object, request_id, success, to_json, trouble
-from zabzmq.cli.common import Command, Whole, command_line, run
+from zabzmq.cli.common import Command, Exit, Whole, command_line, run
 from zabzmq.client.call import Call, Outcome
-from zabzmq.client.client import ANY, Client
+from zabzmq.client.client import ANY, Client, monotonic_ms
 from zabzmq.machine.operations import (
     Cas,
     Delete,
@@ -100,6 +101,7 @@ def cli() -> None:
     Exit codes: 0 done · 1 cannot run · 2 usage · 3 surely not done (no leader, no quorum)
                 4 no node reachable · 5 outcome unknown · 6 refused · 9 degraded (status --strict)
     """
+    signal.signal(signal.SIGTERM, interrupt)  # as Ctrl-C: what was awaited decides how we end
 
 
 def perform(
@@ -113,7 +115,7 @@ def perform(
             call = client.repeat(*again, operation, player=client.player(client.name, node))
         else:
             call = client.submit(operation, client.player(client.name, node))
-        _tell(ctx, client, client.wait(call), asked.name)
+        _await(ctx, client, call, asked.name)
 
 
 def look(ctx: click.Context, query: Query, source: int | str | None, linear: bool) -> NoReturn:
@@ -125,8 +127,8 @@ def look(ctx: click.Context, query: Query, source: int | str | None, linear: boo
         node = None if source in (None, "leader") else ANY if source == "any" else int(source)
         if node is not None and node != ANY:
             _check_node(ctx, client, node, "--from")
-        call = client.ask(query, linear=linear or node is None, node=node)
-        _tell(ctx, client, call, asked.name)
+        call = client.read(query, linear=linear or node is None, node=node)
+        _await(ctx, client, call, asked.name)
 
 
 def _check_node(ctx: click.Context, client: Client, node: int | None, option: str) -> None:
@@ -135,7 +137,21 @@ def _check_node(ctx: click.Context, client: Client, node: int | None, option: st
         raise click.BadParameter(f"there is no node {node}: the nodes are {names}", ctx, param_hint=f"'{option}'")
 
 
-def _tell(ctx: click.Context, client: Client, call: Call, name: str | None) -> NoReturn:
+def _await(ctx: click.Context, client: Client, call: Call, name: str | None) -> NoReturn:
+    try:
+        client.wait(call)
+    except KeyboardInterrupt:
+        writes = not isinstance(call.operation, GameQuery | KvQuery)
+        if call.outcome is None:
+            outcome = Outcome.UNKNOWN if writes and call.in_doubt else Outcome.NOT_DONE
+            call.finish(outcome, "interrupted", "interrupted before the answer came", monotonic_ms())
+        _tell(ctx, client, call, name)
+        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+    _tell(ctx, client, call, name)
+    raise click.exceptions.Exit(exit_code(call))
+
+
+def _tell(ctx: click.Context, client: Client, call: Call, name: str | None) -> None:
     asked = setup(ctx)
     if asked.json:
         click.echo(to_json(outcome_object(call, request_id(call), client.leader)))
@@ -144,7 +160,6 @@ def _tell(ctx: click.Context, client: Client, call: Call, name: str | None) -> N
         click.echo(success(call, client.name, voters))
     if call.outcome is not Outcome.OK:
         trouble(call, client, asked, ctx, name).say()
-    raise click.exceptions.Exit(exit_code(call))
 
 
 @cli.command(cls=Command)

@@ -10,10 +10,8 @@ import base64
 import binascii
 import os
 import select
-import signal
 import sys
 from collections import deque
-from types import FrameType
 from typing import Annotated, Any, Final, Literal
 
 import click
@@ -264,10 +262,6 @@ class Batch:
         self.sink.add(outcome_object(call, call.tag, self.client.leader))
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 @click.command(cls=Command)
 @click.option("--jsonl", is_flag=True, required=True, help="The form of input and output: a JSON object a line.")
 @click.option(
@@ -287,7 +281,6 @@ def batch(ctx: click.Context, jsonl: bool, window: int) -> None:
     lines. Operations of one name take effect in their order.
     """
     asked = setup(ctx)
-    signal.signal(signal.SIGTERM, _interrupt)
     with asked.client() as client:
         run = Batch(client, window, Input(sys.stdin.fileno()), Output(sys.stdout.fileno()))
         try:

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import cycle, groupby
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, Final, NamedTuple
 
 import click
@@ -277,10 +275,6 @@ def spoken(out: dict[str, Any]) -> str:
     )
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 @click.command(cls=Command)
 @click.option("--op", type=click.Choice(OPERATIONS), default="kv.put", show_default=True, help="What to do.")
 @click.option("--outstanding", type=Whole(1, 65_536), default=256, show_default=True, help="Under way, of each client.")
@@ -309,7 +303,6 @@ def bench(
     """Measure what the cluster commits in a second."""
     asked = setup(ctx)
     plan = Plan(op, clients, outstanding, seconds, size, keys)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         file = path.open("w", encoding="utf-8") if path is not None else None
     except OSError as e:

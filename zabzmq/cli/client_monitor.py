@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -75,7 +73,7 @@ def event_line(event: Event) -> str:
     match event:
         case Transaction(zxid=zxid, name=name, operation=operation, result=result, digest=digest):
             if operation is None:
-                what = "a wiped node was admitted again"
+                what = "a node with a new disk was admitted"
             elif isinstance(operation, Register):
                 what = f"{name} made a session"
             elif event.known:
@@ -105,10 +103,6 @@ def _wanted(events: list[Event], everything: bool) -> Iterator[Event]:
             yield event
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 @click.command(cls=Command)
 @click.option("--since", type=Place(), help="Begin after this zxid; 0.0 is the very beginning. Default: now.")
 @click.option("--jsonl", is_flag=True, help="A JSON object a line.")
@@ -118,7 +112,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: bool) -> None:
     """Show every committed operation once and in order, until Ctrl-C."""
     asked = setup(ctx)
-    signal.signal(signal.SIGTERM, _interrupt)
     config = asked.config
     try:
         with Monitor(config.client_endpoints, config.publish_endpoints, config.cluster, since) as stream:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 import click
 
@@ -106,6 +107,11 @@ def common_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler."""
+    raise KeyboardInterrupt
 
 
 class Setup(NamedTuple):

@@ -42,6 +42,8 @@ from zabzmq.net.client_wire import Answers, Done
 VERSION = 1
 to_json = msgspec.json.Encoder().encode
 
+SILENCE = frozenset({NO_LEADER, UNREACHABLE, "timeout", "interrupted"})  # no node gave a reason
+
 NAMES: Mapping[type, str] = {
     Register: "register",
     Target: "target",
@@ -285,10 +287,11 @@ def trouble(call: Call, client: Client, setup: Setup, ctx: click.Context, player
     if call.outcome is Outcome.UNKNOWN:
         to = "the cluster" if call.node is None and client.leader is None else f"leader {client.search.former}"
         again = f"client.py{options}{f' --as {player}' if player else ''} {what} --id {request_id(call)}"
-        why = f" Last word: {call.text}." if call.text and call.why not in (NO_LEADER, UNREACHABLE, "timeout") else ""
+        silent = "which went silent before answering" if call.why != "interrupted" else "and its answer was not awaited"
+        why = f" Last word: {call.text}." if call.text and call.why not in SILENCE else ""
         return Trouble(
             "unknown",
-            f"your {what} was sent to {to}, which went silent before answering.{why}",
+            f"your {what} was sent to {to}, {silent}.{why}",
             (f"It may or may not be committed. Request id {request_id(call)} is safe to repeat:  {again}",),
         )
     return no_way(call.why, call.text, client, setup, ctx)
