@@ -106,6 +106,8 @@ class Ensemble:
         assert PeerId(i) not in self.peers, "crash it first"
         self._lives += 1
         self.disks[PeerId(i)] = Disk(5000 + 10 * self._lives + i)
+        if len(self.voters.ids) == 1:
+            self.established.clear()  # L19: a cluster of one has no memory but its disk
 
     def cut(self, a: int, b: int, both: bool = True) -> None:
         self.cuts |= {(a, b), (b, a)} if both else {(a, b)}
@@ -114,6 +116,12 @@ class Ensemble:
         for other in self.voters.ids:
             if other != i:
                 self.cut(i, other)
+
+    def reset(self, i: int) -> None:
+        """The links of learner i break."""
+        for link in sorted(link for link in self.links if link.learner.peer == i):
+            self._break(link)
+        self.settle()
 
     def slow(self, a: int, b: int) -> None:
         """What a says to b waits until `heal`."""

@@ -189,7 +189,7 @@ def two_branches(draw: st.DrawFn) -> tuple[list[Zxid], list[Zxid]]:
     # One side may have more of the last common epoch: what its leader proposed and only it received.
     more = draw(st.integers(0, 3)) if common else 0
     extra = [Zxid(common[-1].epoch, common[-1].counter + 1 + i) for i in range(more)]
-    rest: tuple[list[Zxid], list[Zxid]] = ([], [])
+    rest: list[list[Zxid]] = [[], []]
     for side, counts in ((0, left), (1, right)):
         for n in counts:
             epoch = next(epochs)
