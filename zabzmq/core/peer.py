@@ -161,6 +161,8 @@ class Peer:
 
     def step(self, now: float, event: Input) -> list[Effect]:
         """Take one input at `now` milliseconds; return what the world must do, in this order."""
+        if self.phase.state is State.FAILED:
+            return []
         self.now = now
         match event:
             case Received(source, link, message):
@@ -228,6 +230,8 @@ class Peer:
     @property
     def next_deadline(self) -> float:
         """When the next Tick is due, in milliseconds of the input clock."""
+        if self.phase.state is State.FAILED:
+            return inf
         return min(self.hb_at + self._hb_interval, self.phase.deadline())
 
     @property
