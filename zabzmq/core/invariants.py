@@ -189,7 +189,7 @@ def epoch_accepted(epochs: Epochs, initial: Mapping[int, History], synced: Histo
     if history is not None and not synced.holds(history.last):
         raise InvariantViolation(
             "EpochOrder",
-            f"peer {peer} has accepted epoch {epochs.current}, which began with {history.last}, but holds {synced.last}",
+            f"peer {peer} accepted epoch {epochs.current}, which began with {history.last}, but holds {synced.last}",
         )
 
 
