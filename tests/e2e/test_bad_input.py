@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.e2e.real import RealCluster, environment, is_free
+from tests.chaos.harness import is_free
+from tests.e2e.real import RealCluster, environment
 from zabzmq.cluster.supervisor import node_command
 
 GARBAGE = {
