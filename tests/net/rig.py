@@ -91,7 +91,9 @@ class Rig:
         """Let everyone run until this is true; how many milliseconds it took."""
         start = time.monotonic()
         while not happened():
-            assert time.monotonic() < start + seconds, f"never happened; heard: {self.heard}"
+            assert time.monotonic() < start + seconds, "never happened; heard last: " + str(
+                {peer: events[-6:] for peer, events in self.heard.items()}
+            )
             self.turn()
         return (time.monotonic() - start) * 1000
 

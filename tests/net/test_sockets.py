@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
+from msgspec import Raw
 
 from tests.net.rig import DEADLINE, GARBAGE, HELLO, Rig, frames
 from zabzmq.core.history import Batch
@@ -32,7 +34,7 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.net import client_wire, sockets
-from zabzmq.net.client_wire import Committed, Hello, Hint, StatusQuery
+from zabzmq.net.client_wire import Committed, Hello, Hint, StatusQuery, Submit
 from zabzmq.net.endpoints import NetError
 from zabzmq.net.sockets import SocketTransport
 from zabzmq.net.wire import LINK, MESH, Closed, Wire
@@ -103,10 +105,12 @@ def test_the_last_word_before_a_close_arrives(rig: Rig, closer: int) -> None:
     for number in range(1, 11):
         link = rig.linked(learner=1, leader=0, number=number)
         word = Nack(Refusal.EPOCH_TOO_OLD, number)
+        for counter in range(200):
+            rig.nodes[closer].send(link, Ack(1, Zxid(1, counter)))
         rig.nodes[closer].send(link, word)
         rig.nodes[closer].close_link(link)
         rig.until(lambda link=link: rig.lost(1 - closer, link))  # type: ignore[misc]
-        assert rig.messages(1 - closer, link)[-1] == word
+        assert rig.messages(1 - closer, link)[-201:] == [*(Ack(1, Zxid(1, counter)) for counter in range(200)), word]
 
 
 def test_nothing_of_a_closed_link_is_handed_on(rig: Rig) -> None:
@@ -274,6 +278,28 @@ def test_a_killed_leader_is_noticed_within_milliseconds(rig: Rig) -> None:
             assert took < 300
         finally:
             child.kill()
+
+
+def test_an_address_that_hangs_up_was_never_up(rig: Rig) -> None:
+    port = int(rig.endpoints[PeerId(0)].peer.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        listening.setblocking(False)
+        rig.start(1)
+        for _ in range(5):
+            streams: list[socket.socket] = []
+
+            def accepted(streams: list[socket.socket] = streams) -> bool:
+                try:
+                    streams.append(listening.accept()[0])
+                except BlockingIOError:
+                    return False
+                return True
+
+            rig.until(accepted)
+            streams[0].close()
+    rig.start(0)
+    rig.until_heard(1, MeshUp(PeerId(0)))
+    assert not rig.has_heard(1, MeshDown(PeerId(0)))
 
 
 def test_a_peer_that_comes_back_is_meshed_again(rig: Rig) -> None:
@@ -474,6 +500,21 @@ def test_a_flood_of_clients_does_not_starve_the_peers(rig: Rig) -> None:
     rig.until(lambda: rig.messages(0, link) == [HELLO, Ack(1, ZERO)])
 
 
+def test_large_requests_are_taken_a_few_a_turn(rig: Rig) -> None:
+    node = rig.start(0)
+    client = rig.foreign(zmq.DEALER, connect=rig.endpoints[PeerId(0)].client)
+    ops = Raw(msgspec.msgpack.encode(bytes(1 << 20)))
+    for seq in range(20):
+        client.send_multipart(client_wire.encode(Submit((1, 1), seq, 0, 300, ops)))
+    asked: list[int] = []
+    end = time.monotonic() + DEADLINE
+    while sum(asked) < 20:
+        assert time.monotonic() < end
+        node.poll(100)
+        asked.append(len(node.receive(drain=True)[1]))
+        assert asked[-1] <= sockets.CLIENT_BYTES_MAX // (1 << 20)
+
+
 def test_after_a_pause_everything_peers_have_sent_is_drained_at_once(rig: Rig) -> None:
     """F5: timers are judged only by what had arrived."""
     rig.meshed(0, 1)
@@ -645,6 +686,31 @@ def test_garbage_on_a_link_loses_that_link_at_its_learner(rig: Rig, message: lis
     rig.until(lambda: rig.lost(0, link))
     assert node.dropped.total() == 1
     still_works(rig)
+
+
+def test_a_message_in_parts_is_not_read_to_its_end(rig: Rig) -> None:
+    """libzmq looks for ended connections at every hundredth read; between two parts it then aborts the process."""
+    for number in range(1, 7):
+        impostor = rig.foreign(zmq.ROUTER, bind=rig.endpoints[PeerId(2)].peer)
+        node = rig.start(0, incarnation=100 + number)
+        link = LinkId(node.me, 1)
+        node.open_link(link, PeerId(2))
+        rig.until_heard(0, LinkUp(link))
+        node.send(link, HELLO)
+        assert impostor.poll(int(DEADLINE * 1000))
+        route, *_ = impostor.recv_multipart()
+        leader = ProcessId(PeerId(2), 1, 1)
+        before = 94 + number
+        for seq in range(1, before + 1):
+            impostor.send_multipart([route, *frames(leader, node.me, link, seq, Ack(1, ZERO))])
+        impostor.send_multipart([route, b"", b""])
+        node.poll(1000)
+        impostor.close()
+        monitor = node._dealers[link].monitor
+        assert monitor.socket.poll(int(DEADLINE * 1000)), "the connection has ended, and nothing of it was read"
+        node._touched.add(monitor)  # that was a look
+        rig.until(lambda link=link: rig.lost(0, link))  # type: ignore[misc]
+        rig.stop(0)
 
 
 def test_an_answer_of_another_link_loses_the_link_it_came_on(rig: Rig) -> None:

@@ -19,6 +19,7 @@ from zabzmq.core.messages import (
     WIRE_NAMES,
     Ack,
     AckEpoch,
+    AckNewLeader,
     Commit,
     FollowerInfo,
     Heartbeat,
@@ -30,6 +31,7 @@ from zabzmq.core.messages import (
     SnapChunk,
     State,
     SyncTxns,
+    UpToDate,
 )
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.net import wire
@@ -188,6 +190,14 @@ def test_an_equal_message_made_anew_is_not_mistaken_for_the_last_one() -> None:
     for counter in range(100):  # short-lived objects share addresses
         frame = sender.encode(ON_LINK, Ack(1, Zxid(1, counter)))
         assert Wire("demo").decode([frame], LINK)[1] == Ack(1, Zxid(1, counter))
+
+
+def test_messages_of_two_types_with_equal_fields_are_told_apart() -> None:
+    """As tuples they are equal."""
+    sender = Wire("demo")
+    for type_ in (AckNewLeader, UpToDate, Ack, AckNewLeader):
+        decoded = Wire("demo").decode([sender.encode(ON_LINK, type_(1, Zxid(1, 1)))], LINK)[1]
+        assert type(decoded) is type_
 
 
 ACK = Ack(4, Zxid(4, 2))

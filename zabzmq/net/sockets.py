@@ -44,7 +44,7 @@ CLIENT_BYTES_MAX: Final = 4 << 20
 DRAIN_ROUNDS_MAX: Final = 64
 PARTS_KEPT: Final = 4
 """Frames of one message that are kept; no message has more."""
-FAREWELL_MS: Final = 20.0
+FAREWELL_MS: Final = 100.0
 """How long the socket of a link given up stays, unread, so that the last word (NACK, CLOSED) gets out: with
 LINGER=0 a close would take it back."""
 
