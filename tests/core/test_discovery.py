@@ -63,6 +63,16 @@ def test_new_epoch_exceeds_every_epoch_reported(own: int, accepted: int, seen: i
     assert [info.epoch for info in offered(one)] == [epoch]
 
 
+@pytest.mark.parametrize(("accepted", "seen"), [(1 << 63, 0), (1, (1 << 64) - 1)])
+def test_an_epoch_that_no_honest_run_reaches_closes_the_link_and_is_forgotten(accepted: int, seen: int) -> None:
+    one = elected()
+    link = one.info(1, accepted=accepted, seen=seen)
+    assert one.closed(link)
+    one.info(2)
+    one.disk()
+    assert [info.epoch for info in offered(one)] == [2]
+
+
 def test_leader_offers_an_epoch_only_when_its_own_promise_of_it_is_durable() -> None:
     one = elected()
     one.info(1)

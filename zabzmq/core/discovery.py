@@ -136,12 +136,12 @@ class LeaderDiscovery(PeerPhase):
         if info.config_id != peer.config_id:
             self.send_away(link, Refusal.OTHER_CONFIG)
             return
+        peer.saw_epochs(info.accepted_epoch, info.max_epoch_seen)
         old = self.tenure.learners.get(source.peer)
         if old is not None:
             self.drop(old, "a newer link of the same peer")
         self.tenure.left.discard(source.peer)
         self.tenure.learners[source.peer] = Learner(source, link, info, peer.now, joined=info.joined)
-        peer.max_epoch_seen = max(peer.max_epoch_seen, info.accepted_epoch, info.max_epoch_seen)
         if self._promised_by_me():
             self._send_leader_info(self.tenure.learners[source.peer])
         else:
@@ -228,8 +228,7 @@ class LeaderDiscovery(PeerPhase):
             peer.save_epochs(peer.epochs._replace(current=tenure.epoch))
 
     def _on_nack(self, learner: Learner, nack: Nack) -> None:
-        peer = self.peer
-        peer.max_epoch_seen = max(peer.max_epoch_seen, nack.accepted_epoch)
+        self.peer.saw_epochs(nack.accepted_epoch)
         self.drop(learner, f"NACK {nack.reason.name}")
         if nack.reason is Refusal.EPOCH_TOO_OLD:
             self.on_epoch_too_old(learner, nack)
@@ -342,7 +341,7 @@ class LearnerDiscovery(PeerPhase):
                 self.link = None
                 self.open_at = self.peer.now + self.peer.timing.link_retry  # E7
             case Nack(reason, accepted):
-                self.peer.max_epoch_seen = max(self.peer.max_epoch_seen, accepted)  # V4
+                self.peer.saw_epochs(accepted)  # V4
                 self.peer.leave(f"refused by {source.peer}: {reason.name}")
             case Heartbeat():
                 pass  # T3: nothing is echoed before the promise

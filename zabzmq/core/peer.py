@@ -82,6 +82,9 @@ class Dice(Protocol):
     def random(self) -> float: ...
 
 
+EPOCH_LEAP_MAX: Final = 1 << 32
+"""No honest peer is so many epochs ahead of another: at ten elections a second that takes 13 years. Without a bound
+one forged message would use up all epochs there are."""
 BEATS_KEPT: Final = 4096
 """How many heartbeats back an echo may come; reads send them as fast as they can (C5)."""
 
@@ -299,6 +302,13 @@ class Peer:
         self.emit(Fail(why))
         self.phase = _Failed(self)
         self.emit(Moved(State.FAILED, Phase.QUIESCE, self.epochs.current, None, why))
+
+    def saw_epochs(self, *epochs: int) -> None:
+        """Others have promised or heard of these: the next epoch will be above them (section 4, V4)."""
+        highest = max(self.max_epoch_seen, *epochs)
+        if highest - self.max_epoch_seen > EPOCH_LEAP_MAX:
+            raise RemoteProtocolError(f"epoch {highest} is out of all bounds")
+        self.max_epoch_seen = highest
 
     def save_epochs(self, epochs: Epochs) -> None:
         """Ask for META to be replaced (D1, D2)."""

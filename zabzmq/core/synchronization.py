@@ -389,7 +389,7 @@ class LearnerSynchronization(PeerPhase):
             self.on_leader_message(message)
 
     def _on_nack(self, nack: Nack) -> None:
-        self.peer.max_epoch_seen = max(self.peer.max_epoch_seen, nack.accepted_epoch)  # V4
+        self.peer.saw_epochs(nack.accepted_epoch)  # V4
         if nack.reason is Refusal.HISTORIES_DISAGREE:
             self.peer.fail("the leader's committed history and ours disagree")
         else:
