@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -46,7 +46,7 @@ def real_disk(path: Path) -> Path:
 
 
 _BASES = range(26000, 30000, 50)
-_bases = itertools.cycle([*_BASES[os.getpid() % len(_BASES) :], *_BASES[: os.getpid() % len(_BASES)]])
+_bases: Iterator[int] = itertools.cycle([*_BASES[os.getpid() % len(_BASES) :], *_BASES[: os.getpid() % len(_BASES)]])
 
 
 def free_base_port(nodes: int) -> int:

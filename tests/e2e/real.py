@@ -128,15 +128,17 @@ class Program:
         """Send this signal, if any, and wait until it is over."""
         if number is not None:
             self.process.send_signal(number)
-        assert self.process.stdin is not None and self.process.stdout is not None
+        process = self.process
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         try:
-            self.process.stdin.close()
+            process.stdin.close()
         except BrokenPipeError:
             pass
-        code = self.process.wait(PATIENCE_S)
+        code = process.wait(PATIENCE_S)
         for reader in self._readers:
             reader.join(PATIENCE_S)
-        self.process.stdout.close()
+        process.stdout.close()
+        process.stderr.close()
         assert "Traceback" not in self._errors, self._errors
         return Ran(code, "".join(f"{line}\n" for line in self.lines), self._errors)
 

@@ -134,7 +134,7 @@ def test_a_directory_that_may_not_be_written_is_named(stopped: RealCluster, data
         shutil.rmtree(data / "node-0")  # so that it has to be made
     before = contents(data)
     closed.chmod(0o500)
-    command = [*node_command(stopped.config, 0), "--data-dir", data, "--log-dir", data.parent / "logs"]
+    command = [*node_command(stopped.config, 0), "--data-dir", str(data), "--log-dir", str(data.parent / "logs")]
     ran = run_program([sys.executable, "-c", WITHOUT_PRIVILEGES, *command])
     closed.chmod(0o700)
     ran.refused(
