@@ -50,6 +50,8 @@ GUARDED = {
     "zmq": ("zabzmq.net.sockets", "zabzmq.client"),
     "click": ("zabzmq.cli",),
     "rich": ("zabzmq.cli",),
+    "h11": ("zabzmq.server.observe_http",),
+    "prometheus_client": ("zabzmq.server.observe_metrics",),
     "crc32c": ("zabzmq.net", "zabzmq.storage"),
     "pickle": (),
     "marshal": (),

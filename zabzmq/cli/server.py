@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -12,6 +13,30 @@ from zabzmq import __version__
 from zabzmq.cli import common
 from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
 from zabzmq.server.config import NODES_MAX
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def observe_options(function: F) -> F:
+    """--no-observe, --host and --allow-host."""
+    for option in (
+        click.option(
+            "--allow-host",
+            metavar="NAME",
+            multiple=True,
+            help="A further name that requests to the observe port may call it by; can be repeated.",
+        ),
+        click.option(
+            "--host",
+            metavar="ADDRESS",
+            default="127.0.0.1",
+            show_default=True,
+            help="Where the observe port listens. Beyond loopback reading, too, needs the token in logs/token.",
+        ),
+        click.option("--no-observe", is_flag=True, help="No observe port: no page, no metrics."),
+    ):
+        function = option(function)
+    return function
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -42,12 +67,27 @@ def server() -> None:
     help="Let a node whose disk was lost count at once. Only when a majority of disks is lost: "
     "what the lost ones alone held is gone.",
 )
+@click.option(
+    "--allow-faults", is_flag=True, help="Let it be crashed and its network be disturbed, by who has logs/token."
+)
+@observe_options
 @cluster_options
 @directory_options
 @click.pass_context
-def node(ctx: click.Context, id: int, log_format: str, quiet: bool, bootstrap: str, unsafe_rejoin_empty: bool) -> int:
+def node(
+    ctx: click.Context,
+    id: int,
+    log_format: str,
+    quiet: bool,
+    bootstrap: str,
+    unsafe_rejoin_empty: bool,
+    allow_faults: bool,
+    no_observe: bool,
+    host: str,
+    allow_host: tuple[str, ...],
+) -> int:
     """Run node ID in this terminal, until Ctrl-C."""
-    from zabzmq.cli.server_node import NodeProcess
+    from zabzmq.cli.server_node import NodeProcess, ObserveOptions
 
     config = settled(ctx)
     process = NodeProcess(
@@ -56,6 +96,7 @@ def node(ctx: click.Context, id: int, log_format: str, quiet: bool, bootstrap: s
         bootstrap_all=bootstrap == "all",
         unsafe_rejoin_empty=unsafe_rejoin_empty,
         log_format="none" if quiet else log_format,
+        observe=ObserveOptions(not no_observe, host, allow_host, allow_faults),
     )
     return process.run()
 
@@ -84,17 +125,18 @@ def cluster() -> None:
 
 
 @cluster.command(cls=Command)
+@observe_options
 @cluster_options
 @directory_options
 @click.pass_context
-def up(ctx: click.Context) -> int:
+def up(ctx: click.Context, no_observe: bool, host: str, allow_host: tuple[str, ...]) -> int:
     """Start every node and show how they are; Ctrl-C stops them all.
 
     The nodes are processes of this one and end with it, however it ends.
     """
     from zabzmq.cli.server_cluster import run_cluster
 
-    return run_cluster(settled(ctx), options(ctx))
+    return run_cluster(settled(ctx), options(ctx), observe=not no_observe, host=host, allow_hosts=allow_host)
 
 
 @server.command(cls=Command)

@@ -11,25 +11,32 @@ import click
 
 from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline
 from zabzmq.cli.common import Exit, UserError, is_terminal
+from zabzmq.cli.server_observe import page_path
 from zabzmq.cli.server_status import ask, page
 from zabzmq.client.client import Client
 from zabzmq.cluster.supervisor import Ended, Supervisor
-from zabzmq.server.config import Config
+from zabzmq.server.config import BASE_PORT, Config
+from zabzmq.server.observe_token import TokenError, fresh_token
 
 LOOK_EVERY_S = 0.5
 EVENTS_SHOWN = 8
 
 
-def run_cluster(config: Config, options: str) -> int:
+def run_cluster(config: Config, options: str, *, observe: bool, host: str, allow_hosts: tuple[str, ...]) -> int:
     """Until Ctrl-C or SIGTERM, or until no node is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    with Supervisor(config) as supervisor:
+    node_options = ["--allow-faults", "--host", host] if observe else ["--no-observe"]
+    node_options += [part for name in allow_hosts for part in ("--allow-host", name)]
+    with Supervisor(config, node_options) as supervisor:
         try:
+            page = _page_link(config) if observe else ""
             supervisor.start_all()
             pids = ", ".join(f"{node} (pid {pid})" for node, pid in supervisor.running().items())
             click.echo(f'starting cluster "{config.cluster}": nodes {pids}')
             click.echo(f"data in {config.data_dir}/, logs in {config.log_dir}/; Ctrl-C stops all")
+            if page:
+                click.echo(f"page: {page}")
             with Client(config.client_endpoints, cluster=config.cluster) as client:
                 return _look_after(supervisor, client, config, options)
         except KeyboardInterrupt:
@@ -39,6 +46,18 @@ def run_cluster(config: Config, options: str) -> int:
             unclean = [str(node) for node, code in codes.items() if code != 0]
             click.echo("all nodes stopped" + (f"; not cleanly: {' '.join(unclean)}" if unclean else ""))
             return Exit.OK
+
+
+def _page_link(config: Config) -> str:
+    """Where to look, with the new token of this run; a fragment is never sent over a wire. Or "", and why on stderr."""
+    page = page_path()
+    try:
+        token = fresh_token(config.log_dir)
+    except TokenError as error:
+        click.echo(f"warning: no commands by HTTP: {error}", err=True)
+        return ""
+    base = "" if config.base_port == BASE_PORT else f"base={config.base_port}&"
+    return "" if page is None else f"{page.resolve().as_uri()}#{base}t={token}"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -8,11 +8,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
+import zabzmq
 from zabzmq.cli.common import Exit, UserError, complain
+from zabzmq.cli.server_observe import Operations, crash, log_teller, node_state, page_path
 from zabzmq.cluster.parent import watch_parent
 from zabzmq.core.errors import StorageError, ZabError
 from zabzmq.core.history import Epochs
@@ -21,28 +24,48 @@ from zabzmq.core.messages import State
 from zabzmq.core.peer import Peer
 from zabzmq.core.quorum import Voters
 from zabzmq.core.timing import Timing
-from zabzmq.core.zxid import PeerId
+from zabzmq.core.zxid import ZERO, PeerId, Zxid
 from zabzmq.machine.state import ReplicatedState
 from zabzmq.net.client_wire import NodeStatus
 from zabzmq.net.endpoints import Endpoints, NetConfig, NetError
 from zabzmq.net.sockets import SocketTransport
 from zabzmq.server.config import BASE_PORT_MAX, Config
-from zabzmq.server.loop import Loop, RealClock, stop_on_signals
+from zabzmq.server.loop import LOOK_UP_MS, Loop, RealClock, stop_on_signals
 from zabzmq.server.node import Node
+from zabzmq.server.observe import LOOPBACK, Bind, Observe, Parts
+from zabzmq.server.observe_feed import Feed
 from zabzmq.server.service import Service
 from zabzmq.storage.store import Store
 from zabzmq.trace.event import Event, EventObserver, boot_of, encode_events
 from zabzmq.trace.logfile import Drain, LogFile, encode_text
 
+WATCHED_MS: Final = 20.0
+"""While somebody watches, events go out at least this often."""
 ALONE_AFTER_MS: Final = 3_000.0
 ALONE_EVERY_MS: Final = 10_000.0
+
+
+class ObserveOptions(NamedTuple):
+    """What the command line says of the observe endpoint. `enabled` False: there is none."""
+
+    enabled: bool = True
+    host: str = LOOPBACK
+    allow_hosts: tuple[str, ...] = ()
+    allow_faults: bool = False
 
 
 class NodeProcess:
     """One node with its disk, its sockets and its logs, from the first file it opens to the last it closes."""
 
     def __init__(
-        self, config: Config, id: int, *, bootstrap_all: bool, unsafe_rejoin_empty: bool, log_format: str
+        self,
+        config: Config,
+        id: int,
+        *,
+        bootstrap_all: bool,
+        unsafe_rejoin_empty: bool,
+        log_format: str,
+        observe: ObserveOptions,
     ) -> None:
         self._config = config
         self._id = PeerId(id)
@@ -57,6 +80,8 @@ class NodeProcess:
         self._dropped_told: Counter[str] = Counter()
         self._warnings: list[str] = []  # from any thread; told by the loop
         self._parent = watch_parent()
+        self._observe_options = observe
+        self._endpoint: Observe | None = None
         self._open_logs(log_format)
 
     def run(self) -> int:
@@ -83,12 +108,16 @@ class NodeProcess:
             store.close()
             raise
         node = self._node = self._build(store, network, epochs)
-        loop = Loop(node, network, store, self._timing.peer_timeout / 2, self._observer, self._housekeeping)
+        loop = self._loop = Loop(node, network, store, self._timing.peer_timeout / 2, self._housekeeping)
         stop_on_signals(loop)
+        if self._observe_options.enabled:
+            self._open_endpoint(loop)
         self._say_hello(store, epochs)
         loop.run()
         now = self._clock.now()
         self._housekeeping(now)
+        if self._endpoint is not None:
+            self._endpoint.stop()
         network.close()
         if loop.failed is not None:
             self._observer.note(now, f"ERROR {loop.failed}")
@@ -164,10 +193,49 @@ class NodeProcess:
             batches=store.batches,
             base=lambda: peer.history.base,
         )
-        self._observer = EventObserver(
-            store.process, self._put_event, self._put_line, _time_of_day, epoch=store.epochs.current
+        observer = self._observer = EventObserver(
+            store.process,
+            self._gathered.append,
+            self._put_line,
+            _time_of_day,
+            epoch=store.epochs.current,
+            lamport=network.lamport,
         )
-        return Node(peer, state, service, network, store, self._clock, self._observer)
+        observer.watch(peer, state.game_status)
+        return Node(peer, state, service, network, store, self._clock, observer)
+
+    def _open_endpoint(self, loop: Loop) -> None:
+        options = self._observe_options
+        assert self._observer.seq == 0, "the first event is the first of the stream"
+        feed = Feed(self._observer.boot)
+        parts = Parts(
+            state=self._state,
+            log=self._read_log,
+            crash=self._crash if options.allow_faults else None,
+            ask=loop.ask,
+            submit=Operations(self._config, self._id).submit,
+            warn=self._warnings.append,
+            now=self._clock.now,
+        )
+        bind = Bind(self._id, options.host, self._listen.observe, options.allow_hosts)
+        self._endpoint = Observe(bind, parts, feed, self._config.log_dir, page_path())
+        self._endpoint.start()
+
+    # ---- what the endpoint asks; in the loop
+
+    def _state(self) -> dict[str, Any]:
+        self._flush_logs()  # so that the state and the stream stand at one event
+        lost = sum(drain.dropped for drain in self._drains())
+        faults = self._observe_options.allow_faults
+        return node_state(self._config, self._node, self._observer, self._status(0), faults=faults, log_dropped=lost)
+
+    def _read_log(self, after: Zxid) -> Callable[[], dict[str, Any]]:
+        return log_teller(self._node.service.committed_range(0, after, ZERO), after)
+
+    def _crash(self) -> None:
+        self._observer.fault(self._clock.now(), "crash")
+        self._flush_logs()
+        crash()
 
     def _status(self, rid: int) -> NodeStatus:
         return self._node.status(
@@ -189,11 +257,12 @@ class NodeProcess:
         if dropped != self._dropped_told:
             news = dropped - self._dropped_told
             self._dropped_told = Counter(dropped)
-            told = ", ".join(f"{count} {reason}" for reason, count in sorted(news.items()))
-            self._observer.note(now, f"WARNING frames refused: {told}", what="dropped", **news)
+            self._observer.frames_dropped(now, news)
         self._tell_when_alone(now)
         self._observer.idle(now)
         self._flush_logs()
+        watched = self._endpoint is not None and self._endpoint.watchers > 0
+        self._loop.look_up_ms = WATCHED_MS if watched else LOOK_UP_MS
         return "the end of its supervisor" if self._parent is not None and self._parent.is_gone else None
 
     def _tell_when_alone(self, now: float) -> None:
@@ -249,6 +318,8 @@ class NodeProcess:
             accepted=epochs.accepted,
             current=epochs.current,
             joined=epochs.joined,
+            version=zabzmq.__version__,
+            faults=self._observe_options.allow_faults,
         )
 
     # ---- logs
@@ -260,6 +331,7 @@ class NodeProcess:
         text = LogFile(self._config.log_dir / f"node-{self._id}.log")
         events = LogFile(self._config.log_dir / f"node-{self._id}.jsonl")
         self._text = Drain[str](encode_text, text.write, "text-log")
+        self._gathered: list[Event | Raw] = []
         self._events = Drain[Event | Raw](encode_events, events.write, "event-log")
         self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
         self._screen_events = Drain[Event | Raw](encode_events, _to_screen, "screen") if log_format == "json" else None
@@ -269,19 +341,26 @@ class NodeProcess:
         if self._screen_text is not None:
             self._screen_text.put(line)
 
-    def _put_event(self, event: Event | Raw) -> None:
-        self._events.put(event)
-        if self._screen_events is not None:
-            self._screen_events.put(event)
-
     def _drains(self) -> list[Drain[Any]]:
         return [d for d in (self._text, self._events, self._screen_text, self._screen_events) if d is not None]
 
     def _flush_logs(self) -> None:
-        for drain in self._drains():
-            drain.flush()
+        """Hand on what was gathered: events are encoded once for all who take them."""
+        events = self._gathered
+        if events:
+            block, count = encode_events(events), len(events)
+            events.clear()
+            self._events.feed(block, count)
+            if self._screen_events is not None:
+                self._screen_events.feed(block, count)
+            if self._endpoint is not None:
+                self._endpoint.feed.publish(count, block)
+        self._text.flush()
+        if self._screen_text is not None:
+            self._screen_text.flush()
 
     def _close_logs(self) -> None:
+        self._flush_logs()
         for drain in self._drains():
             drain.close()
 

@@ -33,8 +33,10 @@ class Ended:
 class Supervisor:
     """The processes of one cluster. Leave the context and they are stopped."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, options: Sequence[str] = ()) -> None:
+        """`options` are given to every node."""
         self._config = config
+        self._options = tuple(options)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Supervisor:
@@ -53,7 +55,7 @@ class Supervisor:
         words.parent.mkdir(parents=True, exist_ok=True)
         with words.open("wb") as errors:
             self._processes[node] = subprocess.Popen(
-                node_command(self._config, node, options),
+                node_command(self._config, node, (*self._options, *options)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

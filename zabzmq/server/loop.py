@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from types import FrameType
 from typing import Final, Protocol
 
 from zabzmq.core.inputs import Input, Resumed
-from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.net.client_wire import ClientRequest
 from zabzmq.server.node import Node
 from zabzmq.server.ports import Storage, Transport
@@ -45,6 +45,9 @@ class Disk(Storage, Protocol):
     def fileno(self) -> int:
         """Readable while there are completions."""
 
+    def wake(self) -> None:
+        """From any thread: make it readable."""
+
     def drain(self) -> list[Input]:
         """All completions that wait."""
 
@@ -53,15 +56,10 @@ class Disk(Storage, Protocol):
         """Why the process must end (L14)."""
 
 
-class Watcher(Protocol):
-    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
-        """The replicated state stands at `zxid` now."""
-
-
 class Loop:
     """Runs until `stop` is called, the node or its disk fails, or `housekeeping` returns a reason to stop.
 
-    `housekeeping(now)` is called at least every LOOK_UP_MS; it must not wait.
+    `housekeeping(now)` is called at least every `look_up_ms`; it must not wait.
     """
 
     def __init__(
@@ -70,16 +68,15 @@ class Loop:
         network: Network,
         disk: Disk,
         pause_ms: float,
-        watcher: Watcher,
         housekeeping: Callable[[float], str | None],
     ) -> None:
         self._node = node
         self._network = network
         self._disk = disk
         self._pause_ms = pause_ms  # F5: a turn that took longer than this stood still
-        self._watcher = watcher
         self._housekeeping = housekeeping
-        self._applied = ZERO
+        self._asked: deque[Callable[[], None]] = deque()
+        self.look_up_ms = LOOK_UP_MS
         self._look_up_at = -inf
         self.stopped_by: str | None = None
 
@@ -93,6 +90,11 @@ class Loop:
         if self.stopped_by is None:
             self.stopped_by = why
 
+    def ask(self, work: Callable[[], None]) -> None:
+        """From any thread: have this done between two turns. It must not wait, and must not raise."""
+        self._asked.append(work)
+        self._disk.wake()
+
     def run(self) -> None:
         node, clock = self._node, self._node.clock
         node.start()
@@ -105,7 +107,7 @@ class Loop:
             heard = self._turn(stood_still=clock.now() - heard - wait > self._pause_ms)
             now = clock.now()
             if now >= self._look_up_at:
-                self._look_up_at = now + LOOK_UP_MS
+                self._look_up_at = now + self.look_up_ms
                 why = self._housekeeping(now)
                 if why is not None:
                     self.stop(why)
@@ -126,9 +128,8 @@ class Loop:
         if not stood_still and node.clock.now() - heard > self._pause_ms:
             return self._turn(stood_still=True)  # This turn was the pause: hear what came meanwhile before any timer.
         node.flush()
-        if node.state.applied != self._applied:
-            self._applied = node.state.applied
-            self._watcher.on_applied(node.clock.now(), self._applied, node.state.digest)
+        while self._asked:
+            self._asked.popleft()()
         return heard
 
 

@@ -54,9 +54,16 @@ DIGEST_EVERY = 10  # heartbeats (PROTOCOL 15.4)
 
 
 class Observer(Protocol):
-    """Who watches: the event log, the page, a checker."""
+    """Who watches: the event log and whoever reads it. Must not wait, and must not raise."""
 
-    def on_step(self, now: float, event: Input, effects: list[Effect]) -> None: ...
+    def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
+        """The peer took this input; its effects are about to be performed."""
+
+    def on_applied(self, now: float, batch: Batch, digest: int) -> None:
+        """The replicated state has taken this batch in, and this is its digest now."""
+
+    def on_violation(self, now: float, name: str, text: str) -> None:
+        """A promise of the protocol is broken, as far as this node can see."""
 
 
 class Node:
@@ -176,11 +183,12 @@ class Node:
     # ---- effects
 
     def _run(self, now: float, event: Input, effects: list[Effect]) -> None:
+        if self.observer is not None:
+            # Before anything is sent: a message carries the Lamport clock of an event that is told already.
+            self.observer.on_step(now, event, effects)
         perform = self._perform
         for effect in effects:
             perform[type(effect)](effect)
-        if self.observer is not None:
-            self.observer.on_step(now, event, effects)
 
     def _publish(self, effect: Publish) -> None:
         message = effect.message
@@ -217,7 +225,9 @@ class Node:
                 committed = self.service.on_applied(batch, runs, acks)
                 if leading:
                     self.transport.publish_committed(committed)
-                self._remember_digest()
+                digest = self._remember_digest()
+                if self.observer is not None:
+                    self.observer.on_applied(self.clock.now(), batch, digest)
                 self._count_for_snapshot(batch)
         except ZabError as error:
             self.failed = str(error)
@@ -247,10 +257,11 @@ class Node:
 
     # ---- do all nodes hold the same state?
 
-    def _remember_digest(self) -> None:
-        self._digests[self.state.applied] = self.state.digest
+    def _remember_digest(self) -> int:
+        digest = self._digests[self.state.applied] = self.state.digest
         if len(self._digests) > DIGESTS_KEPT:
             self._digests.popitem(last=False)
+        return digest
 
     def _compare_digests(self, event: Received) -> None:
         """DigestAgreement: equal applied zxid implies equal state. A node that differs from its leader stops."""
@@ -262,6 +273,8 @@ class Node:
                 f"the state at {heartbeat.applied} is {ours:016x} here and {heartbeat.digest:016x} at the leader, "
                 f"node {event.source.peer}"
             )
+            if self.observer is not None:
+                self.observer.on_violation(self.clock.now(), "same state at same zxid", self.failed)
 
     # ---- for people
 

@@ -132,6 +132,10 @@ class Store:
         """Readable while completions wait; for a poller."""
         return self._wake.fileno()
 
+    def wake(self) -> None:
+        """From any thread: let the poller look up, as if a completion waited."""
+        self._wake.set()
+
     def drain(self) -> list[Input]:
         """Take all completions that wait, in order."""
         self._wake.clear()

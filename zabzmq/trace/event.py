@@ -4,8 +4,9 @@
 docs/events.md (one JSON object a line, per batch, never per operation) and into readable lines. It keeps no file:
 finished lines go to the two sinks it was given, which must not wait (trace/logfile.py).
 
-Messages on a link are matched without anything on the wire: a link is FIFO or lost, so the k-th message sent into
-it is the k-th heard from it, and both ends name it alike (`mid`).
+Messages are matched without a name on the wire: a link is FIFO or lost, so the k-th message sent into it is the k-th
+heard from it; votes are numbered by who casts them, and a commit is known by its zxid. Both ends name them alike
+(`mid`). Their order is told by the Lamport clock that every message carries.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from zabzmq.core.effects import (
     StageSnapshot,
     Truncate,
 )
+from zabzmq.core.history import Batch
 from zabzmq.core.inputs import (
     DiskSpace,
     Durable,
@@ -47,14 +49,19 @@ from zabzmq.core.inputs import (
     MeshUp,
     Quiesced,
     Received,
+    Request,
     Resumed,
     SnapshotInstalled,
     SnapshotTaken,
     Space,
+    Tick,
 )
+from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
     WIRE_NAMES,
     Ack,
+    AckEpoch,
+    AckNewLeader,
     Commit,
     HbEcho,
     Heartbeat,
@@ -63,8 +70,11 @@ from zabzmq.core.messages import (
     Propose,
     PubMessage,
     State,
+    Vote,
 )
-from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
+from zabzmq.core.quorum import Voters
+from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
+from zabzmq.trace.why import why_of
 from zabzmq.trace.words import (
     encode_json,
     operands,
@@ -73,6 +83,7 @@ from zabzmq.trace.words import (
     span,
     told,
     vote_fields,
+    vote_operands,
     vote_text,
     word,
 )
@@ -81,6 +92,9 @@ BEATS_EVERY_MS: Final = 1000.0
 """Heartbeats and their echoes are told as one count a second."""
 
 LINES_PER_SECOND: Final = 20
+TAIL: Final = 64
+BOOTS_KEPT: Final = 64
+_WIRE_NAME_OF: Final = {kind.__name__: name for kind, name in WIRE_NAMES.items()}
 
 PLACE_NAMES: Final = {
     Phase.QUIESCE: "quiesce",
@@ -112,7 +126,12 @@ class Event(Struct, omit_defaults=True, gc=False):
     epoch: int | None = None
     committed: Zxid | None = None
     ms: float | None = None
-    state: str | None = None
+    what: str | None = None
+    have: list[PeerId] | None = None
+    need: int | None = None
+    by: str | None = None
+    digest: str | None = None
+    game: dict[str, Any] | None = None
 
 
 def encode_events(events: list[Event | Raw]) -> bytes:
@@ -123,13 +142,19 @@ def encode_events(events: list[Event | Raw]) -> bytes:
 _encoder = msgspec.json.Encoder()
 
 
-class Observer(Protocol):
-    """Who watches a node. Called after the step and before its effects are performed; it must not wait or raise."""
+KINDS: Final = frozenset(
+    ("boot", "state", "send", "recv", "drop", "persist", "propose", "ack", "commit", "apply", "truncate", "snap")
+    + ("vote", "timer", "client", "fault", "hold", "invariant", "note")
+)
 
-    def on_step(self, now: float, event: Input, effects: list[Effect]) -> None: ...
 
-    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
-        """The replicated state stands at `zxid` now."""
+class Watched(Protocol):
+    """What an observer looks up in the peer it watches."""
+
+    committed: Zxid
+    voters: Voters
+
+    def holders(self, zxid: Zxid) -> list[PeerId]: ...
 
 
 def boot_of(process: ProcessId) -> str:
@@ -192,11 +217,14 @@ class EventObserver:
         lines: Callable[[str], None],
         time_of_day: Callable[[], str],
         epoch: int = 0,
+        lamport: Lamport | None = None,
     ) -> None:
         self.process = process
         self.boot = boot_of(process)
         self.seq = 0
-        self.lamport = 0
+        self.lamport = Lamport() if lamport is None else lamport
+        self.tail: deque[Batch] = deque(maxlen=TAIL)
+        """The newest batches of the log, be they committed or not."""
         self._node = process.peer
         self._now = self._t = 0.0  # of the last event, as it came and as it is told
         self._proposal: tuple[Propose | None, Zxid | None, Zxid | None, int | None] = (None, None, None, None)
@@ -213,9 +241,21 @@ class EventObserver:
         self._meta_since = 0.0
         self._beats: dict[tuple[str, str, int], int] = {}
         self._beats_told = 0.0
-        self._vote_sent: tuple[object, ...] = ()
-        self._votes_heard: dict[PeerId, tuple[object, ...]] = {}
+        self._peer: Watched | None = None
+        self._game: Callable[[], dict[str, Any]] | None = None
+        self._game_told: dict[str, Any] | None = None
+        self._committed = ZERO
+        self._open: deque[Batch] = deque()  # proposed for clients here, and not applied yet
+        self._step: Input = Tick()
+        self._vote: tuple[int, Vote | None] | None = None  # as last told: round and vote
+        self._mesh: set[PeerId] = set()
+        self._boots: dict[ProcessId, str] = {}
+        self._promised: set[PeerId] = set()  # to this leader, in this discovery
+        self._synced: set[PeerId] = set()  # with this leader
+        self._echoed: dict[PeerId, float] = {}
         self._inputs: dict[type, Callable[[float, Any], None]] = {
+            Tick: lambda now, event: None,
+            Request: self._on_request,
             Received: self._on_received,
             Durable: self._on_durable,
             EpochsSaved: self._on_epochs_saved,
@@ -249,21 +289,57 @@ class EventObserver:
 
     # ---- what the node calls ---------------------------------------------------------------------------------
 
+    def watch(self, peer: Watched, game: Callable[[], dict[str, Any]]) -> None:
+        """Look up here what steps do not say: the watermark, who holds what, the game."""
+        self._peer = peer
+        self._game = game
+        self._committed = peer.committed
+
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
+        self._step = event
         heard = self._inputs.get(type(event))
         if heard is not None:
             heard(now, event)
+        if effects and type(event) is Tick:
+            self._on_timer(now, effects)
         for effect in effects:
             done = self._effects.get(type(effect))
             if done is not None:
                 done(now, effect)
+        peer = self._peer
+        if peer is not None and peer.committed > self._committed:
+            self._on_watermark(now, peer)
 
-    def on_applied(self, now: float, zxid: Zxid, digest: int) -> None:
+    def on_applied(self, now: float, batch: Batch, digest: int) -> None:
         event = self._hot(now, "apply")
-        event.z = zxid
-        event.state = f"{digest:016x}"
+        event.z0, event.z, event.count = batch.first, batch.last, batch.count
+        event.digest = f"{digest:016x}"
+        if self._game is not None:
+            game = self._game()
+            if game != self._game_told:
+                self._game_told = event.game = game
+        if self._open and self._open[0].first <= batch.first:
+            self._open.popleft()
+            answered = self._hot(now, "client")
+            answered.what, answered.z0, answered.z, answered.count = "ok", batch.first, event.z, batch.count
         if self._budget.admits(now):
-            self._line(f"applied {zxid}, state {digest >> 48:04x}")
+            self._line(f"applied {event.z}, state {digest >> 48:04x}")
+
+    def on_violation(self, now: float, name: str, text: str) -> None:
+        """A promise of the protocol is broken, as far as this node can see."""
+        self._event(now, "invariant", {"name": name, "ok": False, "text": text})
+        self._line(f"ERROR {name}: {text}")
+
+    def fault(self, now: float, what: str, **fields: Any) -> None:
+        """Something is done to this node on purpose."""
+        self._event(now, "fault", {"what": what, **fields})
+        self._line(f"fault: {what}")
+
+    def frames_dropped(self, now: float, reasons: Mapping[str, int]) -> None:
+        """Frames that could not be read, by reason."""
+        self._event(now, "drop", {"what": "frames", "reasons": dict(reasons), "why": "cannot be read"})
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        self._line(f"WARNING frames refused: {told}")
 
     def boot_event(self, now: float, text: str, **fields: Any) -> None:
         """The first event of a process; `text` is its line."""
@@ -295,20 +371,18 @@ class EventObserver:
     def _hot(self, now: float, kind: str) -> Event:
         """A new event, to be filled in: for what happens with every batch."""
         self.seq += 1
-        self.lamport += 1
         if now != self._now:
             self._now = now
             self._t = round(now / 1000, 6)
-        event = Event(1, self._node, self.boot, self.seq, self._t, self.lamport, kind)
+        event = Event(1, self._node, self.boot, self.seq, self._t, self.lamport.tick(), kind)
         self._events(event)
         return event
 
     def _event(self, now: float, kind: str, fields: Mapping[str, Any]) -> None:
         """An event with operands of its own."""
         self.seq += 1
-        self.lamport += 1
         head = {"v": 1, "n": self.process.peer, "boot": self.boot, "seq": self.seq, "t": round(now / 1000, 6)}
-        self._events(Raw(encode_json({**head, "lc": self.lamport, "k": kind, **plain(fields)})))
+        self._events(Raw(encode_json({**head, "lc": self.lamport.tick(), "k": kind, **plain(fields)})))
 
     def _line(self, text: str) -> None:
         place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
@@ -328,9 +402,14 @@ class EventObserver:
                 self._link(link, source.peer).received += 1
             beat = ("recv", WIRE_NAMES[kind], source.peer)
             self._beats[beat] = self._beats.get(beat, 0) + 1
+            if kind is HbEcho:
+                self._echoed[source.peer] = now
             return
         if isinstance(message, Notification):
-            self._on_vote_heard(now, source.peer, message)
+            named = f"{source.peer}-{self._boot_of(source)}-n{message.n_seq}"
+            self._event(
+                now, "recv", {"type": "NOTIFICATION", "from": source.peer, "mid": named, **vote_fields(message)}
+            )
             return
         mid = None
         if link is not None:
@@ -343,20 +422,56 @@ class EventObserver:
             event_.source = source.peer
             event_.mid = mid
             self._fill(event_, message)
+            if isinstance(message, Commit):
+                event_.mid = f"{source.peer}-{self._boot_of(source)}-c{message.zxid}"
+            elif isinstance(message, Ack) and self._state is State.LEADING:
+                self._echoed[source.peer] = now
+                self._on_copy(now, source.peer, message.zxid)
         else:
             fields = {"type": WIRE_NAMES[kind], "from": source.peer, "mid": mid}
             self._event(now, "recv", {**fields, **operands(message)})
+            if isinstance(message, AckEpoch) and message.counted:
+                self._promised.add(source.peer)
+            elif isinstance(message, AckNewLeader) and self._state is State.LEADING:
+                self._synced.add(source.peer)
+                self._on_copy(now, source.peer, message.cut)
         if self._budget.admits(now):
             text = told(message)
             if text:
                 self._line(f"recv {text} from {source.peer}")
 
-    def _on_vote_heard(self, now: float, peer: PeerId, note: Notification) -> None:
-        content = (note.state, note.round, note.vote, note.leader)
-        if self._votes_heard.get(peer) == content:
+    def _on_request(self, now: float, event: Request) -> None:
+        offered = self._hot(now, "client")
+        offered.what, offered.count = "invoke", event.count
+
+    def _on_copy(self, now: float, holder: PeerId, zxid: Zxid) -> None:
+        """As leader: `holder` has it on disk. Beyond the quorum a copy is no news."""
+        if zxid <= self._committed or self._peer is None:
             return
-        self._votes_heard[peer] = content
-        self._event(now, "recv", {"type": "NOTIFICATION", "from": peer, **vote_fields(note)})
+        ack = self._hot(now, "ack")
+        ack.source, ack.z = holder, zxid
+        ack.have, ack.need = self._peer.holders(zxid), self._peer.voters.needed
+
+    def _on_watermark(self, now: float, peer: Watched) -> None:
+        self._committed = zxid = peer.committed
+        told = self._hot(now, "commit")
+        told.z, told.epoch = zxid, self._epoch
+        event = self._step
+        if self._state is State.LEADING:
+            told.have, told.need = peer.holders(zxid), peer.voters.needed
+        elif type(event) is Received:
+            told.by = WIRE_NAMES[type(event.message)]
+
+    def _on_timer(self, now: float, effects: list[Effect]) -> None:
+        """A deadline had consequences; heartbeats are none."""
+        for effect in effects:
+            if type(effect) is Moved and effect.phase is not Phase.ELECTION:
+                self._event(now, "timer", {"what": why_of(effect.why).code, "text": effect.why})
+                return
+        for effect in effects:
+            if type(effect) is SendVote and (effect.message.round, effect.message.vote) == self._vote:
+                self._event(now, "timer", {"what": "resend"})
+                return
 
     def _on_durable(self, now: float, event: Durable) -> None:
         zxid = event.zxid
@@ -367,6 +482,8 @@ class EventObserver:
         told_ = self._hot(now, "persist")
         told_.z = zxid
         told_.ms = round(ms, 3)
+        if self._state is State.LEADING:
+            self._on_copy(now, self.process.peer, zxid)
         if self._budget.admits(now):
             ack = f", ACK {zxid} to {self._leader.peer}" if self._leader and self._state is State.FOLLOWING else ""
             self._line(f"fsync {zxid} in {ms:.1f} ms{ack if self._phase is Phase.BROADCAST else ''}")
@@ -383,18 +500,21 @@ class EventObserver:
         self._maybe_line(now, f"link with {peer} lost: {event.why}")
 
     def _on_mesh_up(self, now: float, event: MeshUp) -> None:
+        self._mesh.add(event.peer)
         self._event(now, "note", {"what": "mesh", "peer": event.peer, "up": True})
 
     def _on_mesh_down(self, now: float, event: MeshDown) -> None:
-        self._votes_heard.pop(event.peer, None)
+        self._mesh.discard(event.peer)
         self._event(now, "note", {"what": "mesh", "peer": event.peer, "up": False})
         self._maybe_line(now, f"connection to node {event.peer} is down")
 
     def _on_quiesced(self, now: float, event: Quiesced) -> None:
         self._writing.clear()
+        self._cut_tail(event.history.last)
         self._event(now, "persist", {"what": "quiesced", "z": event.history.last, **event.epochs._asdict()})
 
     def _on_snapshot_installed(self, now: float, event: SnapshotInstalled) -> None:
+        self.tail.clear()
         self._event(now, "snap", {"what": "installed", "z": event.zxid})
         self._line(f"snapshot {event.zxid} installed")
 
@@ -411,7 +531,7 @@ class EventObserver:
             self._line(f"WARNING disk nearly full ({event.level.name}): {says}")
 
     def _on_resumed(self, now: float, event: Resumed) -> None:
-        self._event(now, "timer", {"what": "resumed"})
+        self._event(now, "timer", {"what": "resumed", "text": "this process stood still"})
         self._line("WARNING this process stood still; its sockets were drained first (F5)")
 
     # ---- effects ---------------------------------------------------------------------------------------------
@@ -441,21 +561,43 @@ class EventObserver:
 
     def _on_send_vote(self, now: float, effect: SendVote) -> None:
         note = effect.message
-        content = (note.state, note.round, note.vote, note.leader)
-        if content == self._vote_sent:
-            return
-        changed = note.state is State.LOOKING and content[1:3] != self._vote_sent[1:3]
-        self._vote_sent = content
-        self._event(now, "vote" if changed else "send", {"type": "NOTIFICATION", **vote_fields(note)})
-        if changed:
-            self._maybe_line(now, f"round {note.round}: vote {vote_text(note.vote)}")
+        if note.state is State.LOOKING and (note.round, note.vote) != self._vote:
+            self._on_vote_changed(now, note)
+        if effect.peer in self._mesh:  # else there is no connection, and the socket drops it
+            mid = f"{self.process.peer}-{self.boot}-n{note.n_seq}"
+            self._event(now, "send", {"type": "NOTIFICATION", "to": effect.peer, "mid": mid, **vote_fields(note)})
+
+    def _on_vote_changed(self, now: float, note: Notification) -> None:
+        round_before, before = self._vote or (0, None)
+        self._vote = (note.round, note.vote)
+        fields: dict[str, Any] = {"round": note.round, "candidate": None, **vote_operands(note.vote)}
+        step = self._step
+        heard = step.message if isinstance(step, Received) and isinstance(step.message, Notification) else None
+        if note.vote is None:
+            why = "refused"
+        elif note.vote.leader == self.process:
+            why = "own"
+        elif heard is not None and heard.round == note.round > round_before:
+            why = "round"
+        else:
+            why = "better"
+        fields["why"] = why
+        if heard is not None and isinstance(step, Received) and heard.vote == note.vote:
+            fields["from"] = step.source.peer
+        if before is not None:
+            fields["than"] = vote_operands(before)
+        self._event(now, "vote", fields)
+        self._maybe_line(now, f"round {note.round}: vote {vote_text(note.vote)}")
 
     def _on_publish(self, now: float, effect: Publish) -> None:
         message: PubMessage = effect.message
         if isinstance(message, Commit):
             event = self._hot(now, "commit")
-            event.z = message.zxid
+            self._committed = event.z = message.zxid
             event.epoch = message.epoch
+            event.mid = f"{self.process.peer}-{self.boot}-c{message.zxid}"
+            if self._peer is not None:
+                event.have, event.need = self._peer.holders(message.zxid), self._peer.voters.needed
             if self._budget.admits(now):
                 self._line(f"COMMIT {message.zxid}: a quorum has it on disk")
         else:
@@ -463,23 +605,34 @@ class EventObserver:
             self._beats[beat] = self._beats.get(beat, 0) + 1
 
     def _on_append(self, now: float, effect: Append) -> None:
-        self._writing.append((effect.batches[-1].last, now))
+        batches = effect.batches
+        self._writing.append((batches[-1].last, now))
+        self.tail.extend(batches)
+        if self._state is State.LEADING:
+            for batch in batches:
+                self._on_new_batch(now, batch)
+
+    def _on_new_batch(self, now: float, batch: Batch) -> None:
+        last = batch.last
+        if batch.admit is not None:
+            fields = {"z0": batch.first, "z": last, "count": 1, "prev": batch.prev, "admit": batch.admit.peer}
+            self._event(now, "propose", fields)
+        else:
+            event = self._hot(now, "propose")
+            event.z0, event.z, event.count, event.prev = batch.first, last, batch.count, batch.prev
+        if self._budget.admits(now):
+            self._line(f"PROPOSE {span(batch.first, last)}{operations(batch.count)}")
+
+    def _on_proposed(self, now: float, effect: Proposed) -> None:
+        self._open.append(effect.batch)
 
     def _on_save_epochs(self, now: float, effect: SaveEpochs) -> None:
         self._meta_since = now
 
-    def _on_proposed(self, now: float, effect: Proposed) -> None:
-        batch = effect.batch
-        event = self._hot(now, "propose")
-        event.z0 = batch.first
-        event.z = batch.last
-        event.count = batch.count
-        event.prev = batch.prev
-        if self._budget.admits(now):
-            self._line(f"PROPOSE {span(batch.first, batch.last)}{operations(batch.count)}")
-
     def _on_truncate(self, now: float, effect: Truncate) -> None:
-        self._event(now, "truncate", {"z": effect.to})
+        was = self.tail[-1].last if self.tail else None
+        self._cut_tail(effect.to)
+        self._event(now, "truncate", {"z": effect.to, "was": was})
         self._line(f"TRUNC: the log is cut back to {effect.to}")
 
     def _on_stage_snapshot(self, now: float, effect: StageSnapshot) -> None:
@@ -502,26 +655,77 @@ class EventObserver:
         self._event(now, "note", {"what": "quiesce", "role": effect.role})
 
     def _on_busy(self, now: float, effect: Busy) -> None:
-        self._event(now, "client", {"what": "busy", "why": effect.why, "leading": effect.leading})
+        count = self._step.count if isinstance(self._step, Request) else None
+        self._event(now, "client", {"what": "fail", "count": count, "text": effect.why, "leading": effect.leading})
 
     def _on_moved(self, now: float, effect: Moved) -> None:
+        led = self._state is State.LEADING
         self._state, self._phase, self._epoch, self._leader = effect[:4]
+        if led and effect.state is not State.LEADING:
+            self._on_leadership_lost(now)
         leader = None if effect.leader is None else effect.leader.peer
+        code, found = why_of(effect.why)
         fields = {"role": effect.state, "phase": effect.phase, "epoch": effect.epoch, "leader": leader}
-        self._event(now, "state", {**fields, "why": effect.why})
+        self._event(
+            now, "state", {**fields, "why": code, "text": effect.why, **found, **self._quorum(now, code, found)}
+        )
+        if effect.state is State.LEADING and effect.phase is Phase.DISCOVERY:
+            self._promised.clear()
+            self._synced.clear()
+            self._echoed.clear()
         if effect.phase is not Phase.QUIESCE or effect.why:
-            led = f" (leader {leader})" if effect.state is State.FOLLOWING and leader is not None else ""
-            self._line(f"{effect.why or 'moved'}{led}")
+            following = f" (leader {leader})" if effect.state is State.FOLLOWING and leader is not None else ""
+            self._line(f"{effect.why or 'moved'}{following}")
+
+    def _quorum(self, now: float, code: str, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Who stood behind this move, and how many it takes."""
+        if self._peer is None:
+            return {}
+        me, need = self.process.peer, {"need": self._peer.voters.needed}
+        match code:
+            case "elected":
+                return need
+            case "quorum_promised":
+                return {"have": sorted(self._promised | {me}), **need}
+            case "established":
+                return {"have": sorted(self._synced | {me}), **need}
+            case "no_quorum_of_echoes":
+                since = now - found["ms"]
+                return {"have": sorted({me, *(peer for peer, at in self._echoed.items() if at >= since)}), **need}
+            case _:
+                return {}
+
+    def _on_leadership_lost(self, now: float) -> None:
+        """C4: what was proposed for clients and not applied may yet commit, or never."""
+        if self._open:
+            first, last = self._open[0].first, self._open[-1].last
+            count = sum(batch.count for batch in self._open)
+            self._open.clear()
+            self._event(now, "client", {"what": "unknown", "z0": first, "z": last, "count": count})
 
     def _on_report(self, now: float, effect: Report) -> None:
-        self._event(now, effect.kind, effect.fields)
-        words = " ".join(f"{name}={word(value)}" for name, value in effect.fields.items())
+        fields = effect.fields
+        if "type" in fields:
+            fields = {**fields, "type": _WIRE_NAME_OF.get(fields["type"], fields["type"])}
+        known = effect.kind in KINDS
+        self._event(now, effect.kind if known else "note", fields if known else {"what": effect.kind, **fields})
+        words = " ".join(f"{name}={word(value)}" for name, value in fields.items())
         self._maybe_line(now, f"{effect.kind}: {words}" if words else effect.kind)
 
     def _on_fail(self, now: float, effect: Fail) -> None:
-        self._state = State.FAILED
-        self._event(now, "state", {"role": State.FAILED, "phase": self._phase, "epoch": self._epoch, "why": effect.why})
-        self._line(f"ERROR {effect.why}")
+        self._line(f"ERROR {effect.why}")  # The move to FAILED follows, and is the event.
+
+    def _cut_tail(self, to: Zxid) -> None:
+        while self.tail and self.tail[-1].last > to:
+            self.tail.pop()
+
+    def _boot_of(self, process: ProcessId) -> str:
+        boot = self._boots.get(process)
+        if boot is None:
+            if len(self._boots) >= BOOTS_KEPT:
+                self._boots.clear()
+            boot = self._boots[process] = boot_of(process)
+        return boot
 
     def _link(self, link: LinkId, peer: PeerId | None) -> _LinkCount:
         count = self._links.get(link)

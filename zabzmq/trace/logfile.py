@@ -121,10 +121,13 @@ class Drain(Generic[T]):
         if not self._gathered:
             return
         lines, self._gathered = self._gathered, []
-        block = self._encode(lines)
+        self.feed(self._encode(lines), len(lines))
+
+    def feed(self, block: bytes, lines: int) -> None:
+        """Hand over a block that is encoded already. Never waits."""
         with self._lock:
             if self._closed or self._pending_bytes + len(block) > self._pending_bytes_max:
-                self.dropped += len(lines)
+                self.dropped += lines
                 return
             self._pending.append(block)
             self._pending_bytes += len(block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from zabzmq.core.messages import (
     Notification,
     Phase,
     Propose,
+    ReadIndexReply,
     Snap,
     SnapChunk,
     State,
@@ -62,19 +63,40 @@ def batch_operands(batches: tuple[Batch, ...]) -> dict[str, Any]:
     return {"z": batches[-1].last, "z0": batches[0].first, "count": sum(batch.count for batch in batches)}
 
 
+_ABOUT: Final = {
+    Trunc: "to",
+    Snap: "zxid",
+    SyncProgress: "zxid",
+    NewLeader: "cut",
+    AckNewLeader: "cut",
+    UpToDate: "committed",
+    Ack: "zxid",
+    Commit: "zxid",
+    ReadIndexReply: "zxid",
+}
+
+
 def operands(message: Message) -> dict[str, Any]:
-    """The operands of a message, without the bytes it carries."""
+    """The operands of a message, without the bytes it carries; the one zxid it is about is `z`."""
     fields = message._asdict()
+    about = _ABOUT.get(type(message))
+    if about is not None:
+        fields["z"] = fields.pop(about)
     if "batches" in fields:
         fields.update(batch_operands(fields.pop("batches")))
     return fields
 
 
+def vote_operands(vote: Vote | None) -> dict[str, Any]:
+    """The triple that votes are compared by, in that order, and whom it names."""
+    if vote is None:
+        return {}
+    return {"candidate": vote.leader.peer, "epoch": vote.epoch, "z": vote.zxid, "id": vote.leader.peer}
+
+
 def vote_fields(note: Notification) -> dict[str, Any]:
-    fields: dict[str, Any] = {"state": note.state, "round": note.round, "vote": None, "leader": note.leader}
-    if note.vote is not None:
-        fields["vote"] = {"leader": note.vote.leader, "epoch": note.vote.epoch, "z": note.vote.zxid}
-    return fields
+    vote = None if note.vote is None else vote_operands(note.vote)
+    return {"state": note.state, "round": note.round, "vote": vote, "leader": note.leader}
 
 
 # ---- words for people --------------------------------------------------------------------------------------------

@@ -1,0 +1,140 @@
+"""Who watches the events now: each from a place of its own, a bounded number, the oldest ended for the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from zabzmq.server.observe_feed import Behind, Feed
+
+STREAMS_MAX: Final = 5
+BEAT_S: Final = 1.0
+PIECE_BYTES: Final = 64 << 10
+
+
+class Place(NamedTuple):
+    """Up to where somebody has heard this node: `seq` of the process `boot`."""
+
+    boot: str
+    seq: int
+
+
+class _Watcher:
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.news = asyncio.Event()
+        self.bye = ""
+
+
+class Streams:
+    """The watchers of one node, all in one event loop."""
+
+    def __init__(self, feed: Feed, now: Callable[[], float], on_change: Callable[[int], None]) -> None:
+        """`now` is the clock of the events in milliseconds; `on_change` hears how many watch."""
+        self.dropped = 0
+        """Watchers that read too slowly."""
+        self._feed = feed
+        self._now = now
+        self._on_change = on_change
+        self._watchers: list[_Watcher] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def count(self) -> int:
+        return len(self._watchers)
+
+    def on_slow(self) -> None:
+        self.dropped += 1
+
+    def close(self, why: str) -> None:
+        """End every stream with a word."""
+        for watcher in self._watchers:
+            self._end(watcher, why)
+
+    async def open(self, place: Place | None) -> AsyncGenerator[bytes, None]:
+        """From after this place, or from now: server-sent events, and a sign of life every second."""
+        feed = self._feed
+        watcher = _Watcher(feed.seq)
+        first = b"retry: 1000\n" + self._beat()
+        if place is not None:
+            if place.boot == feed.boot and feed.oldest - 1 <= place.seq <= feed.seq:
+                watcher.seq = place.seq
+            else:
+                # Of another process, or too old: what the ring still holds, and a word that something is missing.
+                watcher.seq = feed.oldest - 1
+                first += _named("gap", {"boot": feed.boot, "since": f"{place.boot}:{place.seq}", "oldest": feed.oldest})
+        self._add(watcher)
+        beat_at = self._loop.time() + BEAT_S
+        try:
+            yield first
+            while not watcher.bye:
+                watcher.news.clear()
+                watcher.seq, piece = feed.after(watcher.seq, PIECE_BYTES)
+                if self._loop.time() >= beat_at:
+                    beat_at = self._loop.time() + BEAT_S
+                    piece += self._beat()
+                if piece:
+                    yield piece
+                else:
+                    await self._news(watcher, beat_at)
+            yield _named("bye", {"why": watcher.bye, "text": _BYE[watcher.bye]})
+        except Behind:
+            self.on_slow()
+            yield _named("bye", {"why": "slow", "text": _BYE["slow"]})
+        finally:
+            self._remove(watcher)
+
+    async def _news(self, watcher: _Watcher, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await watcher.news.wait()
+        except TimeoutError:
+            pass
+
+    def _beat(self) -> bytes:
+        """A comment, for readers of the stream, and an event of its own, for an EventSource hides comments."""
+        return b": beat\n" + _named("beat", {"seq": self._feed.seq, "t": round(self._now() / 1000, 3)})
+
+    def _add(self, watcher: _Watcher) -> None:
+        self._watchers.append(watcher)
+        for oldest in self._watchers[:-STREAMS_MAX]:
+            self._end(oldest, "many")
+        if len(self._watchers) == 1:
+            self._feed.on_news = self._on_news
+        self._on_change(len(self._watchers))
+
+    def _remove(self, watcher: _Watcher) -> None:
+        self._watchers.remove(watcher)
+        if not self._watchers:
+            self._feed.on_news = None
+        self._on_change(len(self._watchers))
+
+    def _end(self, watcher: _Watcher, why: str) -> None:
+        if not watcher.bye:
+            watcher.bye = why
+            watcher.news.set()
+
+    def _on_news(self) -> None:
+        """From the loop of the node."""
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            pass  # This event loop is closed: the process ends.
+
+    def _wake(self) -> None:
+        for watcher in self._watchers:
+            watcher.news.set()
+
+
+_BYE: Final = {
+    "many": f"more than {STREAMS_MAX} streams are open, and this was the oldest",
+    "slow": "this reader was too slow for the events",
+    "stop": "this node stops",
+}
+
+
+def _named(name: str, value: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(value))
