@@ -120,6 +120,9 @@ class Program:
     def until_line(self, text: str) -> None:
         self.until(lambda lines: any(text in line for line in lines), text)
 
+    def until_count(self, count: int) -> None:
+        self.until(lambda lines: len(lines) >= count, f"line {count}")
+
     def type(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
