@@ -150,6 +150,7 @@ class _Connection:
         self._refuse = refuse
         self._limits = limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
+        self._is_head = False
         self._host = str(writer.get_extra_info("sockname")[0])
 
     async def serve(self) -> None:
@@ -159,6 +160,7 @@ class _Connection:
                 head = await self._event(patience)
                 if not isinstance(head, h11.Request):
                     return
+                self._is_head = head.method == b"HEAD"  # answered without the body, however it is answered
                 answer = await self._answer(self._request(head))
                 if isinstance(answer, Stream):
                     await self._stream(answer)
@@ -241,9 +243,8 @@ class _Connection:
             headers.append(("connection", "close"))  # What is left of the request is not read.
         reason = HTTPStatus(response.status).phrase
         head = h11.Response(status_code=response.status, headers=headers, reason=reason)
-        await self._write(
-            self._h11.send(head), self._h11.send(h11.Data(data=response.body)), self._h11.send(h11.EndOfMessage())
-        )
+        body = b"" if self._is_head else response.body
+        await self._write(self._h11.send(head), self._h11.send(h11.Data(data=body)), self._h11.send(h11.EndOfMessage()))
 
     def _skip_to_end(self) -> None:
         """A request without a body ends at once; of one whose body nobody asked for, no more is read than is here."""
