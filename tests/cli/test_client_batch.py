@@ -17,7 +17,7 @@ import pytest
 from tests.client.fake import SERVE, SILENT, FakeCluster
 from zabzmq.cli.client_batch import LINE_BYTES_MAX, BadLine, parse
 from zabzmq.machine.operations import Put, decode_operations
-from zabzmq.net.client_wire import ClientRequest, Submit
+from zabzmq.net.client_wire import ClientRequest, RegisterSession, Submit
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -217,6 +217,7 @@ def test_operations_of_one_name_keep_their_order_in_any_window(start: Start, clu
     zxids = {a["id"]: a["zxid"] for a in answers}
     assert [zxids[i] for i in range(3000)] == sorted(zxids.values())
     assert len(cluster.of(Submit)) < 1500, "operations that wait together travel together"
+    assert len(cluster.of(RegisterSession)) == 1, "there is no order among sessions"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

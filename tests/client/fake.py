@@ -3,10 +3,11 @@ and a script for how each node behaves. Nothing is elected or written to disk: t
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final
 
@@ -59,17 +60,47 @@ LOSE_REPLY: Final = "lose_reply"  # does it and says nothing
 Rule = Callable[[int, ClientRequest], str | ClientReply]
 
 
-def free_ports(count: int, first: int = 24100, last: int = 24950) -> int:
-    """The first of `count` neighbouring ports that nobody listens on."""
-    for base in range(first, last, count):
+PORTS: Final = (24100, 24950)
+
+
+class Ports:
+    """Ports for one cluster, held from others for as long as it lives: several test runs may go on side by side.
+
+    A held port is bound and does not listen, so connecting to it is refused and nobody else can bind it.
+    """
+
+    def __init__(self, offsets: Sequence[int]) -> None:
+        self._held: dict[int, socket.socket] = {}
+        first, last = PORTS
+        step = max(offsets) + 1
+        for turn in range(200):
+            base = first + (os.getpid() * 7 + turn * step) % (last - first - step)
+            try:
+                for offset in offsets:
+                    self.hold(base + offset)
+            except OSError:
+                self.release_all()
+                continue
+            self.base = base
+            return
+        raise AssertionError("no free ports")
+
+    def hold(self, port: int) -> None:
+        holder = socket.socket()
         try:
-            for port in range(base, base + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
+            holder.bind(("127.0.0.1", port))
         except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
+            holder.close()
+            raise
+        self._held[port] = holder
+
+    def release(self, port: int) -> None:
+        if port in self._held:
+            self._held.pop(port).close()
+
+    def release_all(self) -> None:
+        for port in list(self._held):
+            self.release(port)
 
 
 class FakeCluster:
@@ -91,7 +122,8 @@ class FakeCluster:
         self._session: SessionId | None = None
         self._wire = Wire(cluster)
         self.voters = tuple(range(nodes))
-        self.base_port = free_ports(40)
+        self._ports = Ports([kind + node for node in range(nodes) for kind in (10, 20)])
+        self.base_port = self._ports.base
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._routers: dict[int, zmq.Socket[bytes]] = {}
         self._pubs: dict[int, zmq.Socket[bytes]] = {}
@@ -114,6 +146,7 @@ class FakeCluster:
         for made in (*self._routers.values(), *self._pubs.values()):
             made.close(0)
         self._context.term()
+        self._ports.release_all()
 
     @property
     def endpoints(self) -> dict[int, str]:
@@ -227,6 +260,8 @@ class FakeCluster:
         assert done.wait(10), "the fake cluster does not answer"
 
     def _bind(self, node: int) -> None:
+        for port in (self.base_port + 10 + node, self.base_port + 20 + node):
+            self._ports.release(port)
         router = self._context.socket(zmq.ROUTER)
         router.setsockopt(zmq.LINGER, 0)
         router.bind(self.endpoints[node])

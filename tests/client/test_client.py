@@ -303,6 +303,36 @@ def test_writes_to_one_node_alone_do_not_follow_hints(cluster: FakeCluster) -> N
         assert client.ask(KvQuery(b"k")).result == KvValue(b"v")
 
 
+def test_a_leader_that_is_deposed_has_the_last_word_on_what_was_for_it_alone(cluster: FakeCluster) -> None:
+    with client_of(cluster) as client:
+        player = client.player("alice", 0)
+        assert client.do(Put(b"k", b"v"), player).outcome is Outcome.OK
+        cluster.lead(1)
+        call = client.do(Put(b"k", b"w"), player)
+        assert (call.outcome, call.why, call.attempts) == (Outcome.NOT_DONE, "not_leader", 1)
+
+
+def test_all_sessions_move_to_a_new_leader_at_once(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that the old leader never answers, and that would not lose patience for long."""
+    with client_of(cluster) as client:
+        monkeypatch.setattr("zabzmq.client.session.PATIENCE_MS", 60_000.0)
+        ann, bob = client.player("ann"), client.player("bob")
+        client.do(Put(b"a", b"1"), ann)
+        client.do(Put(b"b", b"1"), bob)
+        session = bob.sessions[0].identity
+
+        def ignore_bob(node: int, request: ClientRequest) -> str:
+            return SILENT if isinstance(request, Submit) and request.session == session and node == 0 else SERVE
+
+        cluster.behave(ignore_bob)
+        stuck = client.submit(Put(b"b", b"2"), bob)
+        client.pump(20)
+        cluster.lead(1)
+        client.do(Put(b"a", b"2"), ann)
+        assert client.wait(stuck).outcome is Outcome.OK
+        assert stuck.node == 1
+
+
 def test_reads_that_wait_together_travel_together(cluster: FakeCluster) -> None:
     with client_of(cluster) as client:
         client.do(Put(b"k", b"v"))

@@ -155,6 +155,15 @@ def test_what_was_refused_each_time_is_not_done_and_frees_its_number() -> None:
     assert sent(session.submits(10_000.0)) == [(2, 1)]
 
 
+def test_what_is_surely_not_done_is_not_put_in_doubt_at_the_last_moment() -> None:
+    session, calls = session_of(1, deadline=100.0)
+    session.submits(0.0)
+    session.on_no(no("busy", 1), 0, 1.0, False)
+    assert session.submits(60.0) == []
+    calls[0].deadline = 200.0
+    assert sent(session.submits(60.0)) == [(1, 1)]
+
+
 def test_an_operation_never_sent_leaves_no_doubt() -> None:
     session, _ = session_of(2, deadline=100.0)
     ended, _ = session.expire(100.0, "no_leader", "nobody leads")
@@ -166,7 +175,7 @@ def test_one_attempt_in_doubt_is_enough_for_unknown() -> None:
     session, calls = session_of(1, deadline=100.0)
     session.submits(0.0)
     session.rewind()
-    session.submits(50.0)
+    session.submits(30.0)
     session.on_no(no("not_leader", 1), 0, 60.0, False)
     ended, _ = session.expire(100.0, "late", "late")
     assert ended == calls and calls[0].outcome is Outcome.UNKNOWN

@@ -7,6 +7,7 @@ again and what an answer means is left to client/session.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Final
 
 import zmq
@@ -20,6 +21,8 @@ NOTHING: Final = 0
 READABLE: Final[int] = zmq.POLLIN
 WRITABLE: Final[int] = zmq.POLLOUT
 WATCHED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+
+_monitors = count()
 
 
 class Connection:
@@ -49,7 +52,7 @@ class Connection:
         ):
             self.socket.setsockopt(option, value)
         # Made by hand for its RCVHWM: an unread monitor at its limit would block the library's I/O thread.
-        address = f"inproc://monitor-{id(self.socket):x}"
+        address = f"inproc://monitor-{next(_monitors)}"  # never one that the library has not let go of yet
         self.socket.monitor(address, WATCHED)
         self.monitor = context.socket(zmq.PAIR)
         self.monitor.setsockopt(zmq.RCVHWM, 0)
@@ -82,7 +85,7 @@ class Connections:
         for connection in self.by_node.values():
             connection.close()
         self.by_node.clear()
-        self._context.term()
+        self._context.destroy(linger=0)  # whatever else is open: an end must not wait for it
 
     def add(self, node: int, endpoint: str) -> None:
         """Learn of a node; one already known is left as it is (the way we were told goes before what nodes say)."""

@@ -28,6 +28,7 @@ PATIENCE_MS_MAX: Final = 2400.0
 BACKOFF_MS: Final = 20.0
 BACKOFF_MS_MAX: Final = 1000.0
 GAP_PAUSE_MS: Final = 5.0
+LAST_CHANCE_MS: Final = 50.0
 NEVER: Final = float("inf")
 
 
@@ -96,6 +97,11 @@ class Session:
             return []
         if self.sent == 0 and self.is_settled:
             return []  # only what was already reported unknown: nothing is gained by sending it again
+        first = self.chain[self.sent]
+        if first.refusals and not first.in_doubt and first.deadline - now < LAST_CHANCE_MS:
+            # So far it is sure that it did not happen. An attempt whose answer might come too late would only
+            # trade that for doubt.
+            return []
         out = []
         at = self.sent
         while at < end:
