@@ -82,6 +82,15 @@ def test_leader_offers_an_epoch_only_when_its_own_promise_of_it_is_durable() -> 
     assert offered(one) != []
 
 
+def test_who_comes_while_the_leaders_promise_is_written_waits_for_it_too() -> None:
+    one = elected()
+    one.info(1)
+    one.info(2)
+    assert offered(one) == [] and len(one.writes) == 1
+    one.disk()
+    assert len(offered(one)) == 2
+
+
 @pytest.mark.parametrize(("voters", "infos"), [(3, 1), (4, 2), (5, 2)])
 def test_leader_forms_its_epoch_from_a_quorum_of_followerinfo_counting_itself(voters: int, infos: int) -> None:
     one = elected(voters)
@@ -149,6 +158,22 @@ def test_followerinfo_kept_while_looking_is_sent_away_when_another_is_followed()
     one.looking(1, 2)
     assert one.place == FOLLOWING_DISCOVERY
     assert one.to(link, Nack) == [Nack(Refusal.NOT_LEADING, 1)]
+
+
+@pytest.mark.parametrize("looking", [True, False], ids=["kept while looking", "while leading"])
+def test_an_epoch_out_of_all_bounds_costs_its_teller_the_link(looking: bool) -> None:
+    one = One(0)
+    one.meet(1, 2)
+    if looking:
+        forged = one.info(1, accepted=(1 << 64) - 1)
+        one.elect()
+    else:
+        one.elect()
+        forged = one.info(1, accepted=(1 << 64) - 1)
+    assert one.closed(forged)
+    one.info(2)
+    one.disk()
+    assert [info.epoch for info in offered(one)] == [2]
 
 
 # ---- the leader: weighing promises -----------------------------------------------------------------------------
@@ -572,6 +597,13 @@ def test_a_leader_that_changes_its_mind_while_the_promise_is_written_loses_the_l
     assert one.closed(link) and one.place == LEAVING
     one.disk()
     assert one.sent(AckEpoch) == [] and one.place == ELECTION
+
+
+def test_an_offered_epoch_out_of_all_bounds_is_not_promised() -> None:
+    one = One(0)
+    link = one.follow()
+    one.hear(1, LeaderInfo((1 << 64) - 1, 100), link)
+    assert one.closed(link) and one.did(SaveEpochs) == []
 
 
 def test_another_process_than_the_elected_one_gets_no_promise() -> None:

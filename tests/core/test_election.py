@@ -185,10 +185,11 @@ def test_a_vote_counts_only_in_its_own_round() -> None:
     """E1"""
     one = looking(3)
     another_round(one)
-    one.looking(1, vote(2), 1)
-    one.looking(2, vote(2), 1)
-    one.wait(100)
-    assert one.place == ELECTION
+    for candidate in (2, 0):
+        one.looking(1, vote(candidate), 1)
+        one.looking(2, vote(candidate), 1)
+        one.wait(100)
+        assert one.place == ELECTION
 
 
 def test_an_older_round_is_told_of_the_present_one() -> None:
@@ -211,6 +212,14 @@ def test_a_higher_round_starts_again_from_the_own_vote() -> None:
     one.looking(2, vote(2), 8)
     one.looking(3, vote(0), 9)
     assert one.peer.round == 9 and proposal(one) == vote(0)
+
+
+def test_a_round_out_of_all_bounds_is_not_joined() -> None:
+    """One forged vote must not use up all rounds there are."""
+    one = looking(3)
+    one.looking(1, vote(1), (1 << 64) - 1)
+    one.decided(2, 2, (1 << 64) - 1)
+    assert one.peer.round == 1 and one.place == ELECTION
 
 
 def test_votes_of_a_round_that_is_over_are_forgotten() -> None:

@@ -352,6 +352,7 @@ class LearnerDiscovery(PeerPhase):
         peer = self.peer
         if self.saving is not None:
             raise RemoteProtocolError("LEADERINFO twice")
+        peer.saw_epochs(info.epoch)
         self.told_n_seq = info.n_seq
         accepted = peer.epochs.accepted
         if info.epoch < accepted:

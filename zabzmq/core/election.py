@@ -166,6 +166,7 @@ class Election(PeerPhase):
 
     def on_link_message(self, source: ProcessId, link: LinkId, message: LinkMessage) -> None:
         if isinstance(message, FollowerInfo) and self.vote is not None and self.vote.leader == self.peer.process:
+            self.peer.saw_epochs(message.accepted_epoch, message.max_epoch_seen)
             self.waiting[source.peer] = (source, link, message)  # E7: we may be about to lead
         else:
             super().on_link_message(source, link, message)

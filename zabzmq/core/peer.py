@@ -82,9 +82,9 @@ class Dice(Protocol):
     def random(self) -> float: ...
 
 
-EPOCH_LEAP_MAX: Final = 1 << 32
-"""No honest peer is so many epochs ahead of another: at ten elections a second that takes 13 years. Without a bound
-one forged message would use up all epochs there are."""
+LEAP_MAX: Final = 1 << 32
+"""No honest peer is so many epochs or rounds ahead of another: at ten elections a second that takes 13 years. Without
+a bound one forged message would use up all there are."""
 BEATS_KEPT: Final = 4096
 """How many heartbeats back an echo may come; reads send them as fast as they can (C5)."""
 
@@ -306,7 +306,7 @@ class Peer:
     def saw_epochs(self, *epochs: int) -> None:
         """Others have promised or heard of these: the next epoch will be above them (section 4, V4)."""
         highest = max(self.max_epoch_seen, *epochs)
-        if highest - self.max_epoch_seen > EPOCH_LEAP_MAX:
+        if highest - self.max_epoch_seen > LEAP_MAX:
             raise RemoteProtocolError(f"epoch {highest} is out of all bounds")
         self.max_epoch_seen = highest
 
@@ -453,6 +453,9 @@ class Peer:
             case Notification():
                 if message.config_id != self.config_id:
                     self.report("drop", why="another configuration", type="Notification", peer=source.peer)
+                    return
+                if message.round - self.round > LEAP_MAX:
+                    self.report("drop", why="a round out of all bounds", type="Notification", peer=source.peer)
                     return
                 if contact.note is not None and message.n_seq <= contact.note.n_seq:
                     return  # An older state, overtaken on its way (3.1).
