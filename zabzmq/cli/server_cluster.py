@@ -78,8 +78,10 @@ def _look_after(supervisor: Supervisor, client: Client, config: Config, options:
             if not supervisor.running():
                 raise UserError("no node is left", f"what they said: {config.log_dir}/node-*.log")
             status = ask(client, config, wait_ms=300.0)
-            started = started or status["health"] == HEALTHY
-            if started or status["health"] != UNREACHABLE:
+            # Another cluster may sit on these ports; ours then ends in a moment, and says so.
+            ours = {node["pid"] for node in status["nodes"] if node["up"]} <= {*supervisor.running().values()}
+            started = started or (ours and status["health"] == HEALTHY)
+            if started or (ours and status["health"] != UNREACHABLE):
                 show.status(status)
             time.sleep(max(0.0, began + LOOK_EVERY_S - time.monotonic()))
 

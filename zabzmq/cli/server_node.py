@@ -76,7 +76,7 @@ class NodeProcess:
         self._bootstrap_all = bootstrap_all
         self._unsafe_rejoin_empty = unsafe_rejoin_empty
         self._looking_since = self._began
-        self._told_alone_at = self._began
+        self._told_alone_at = self._began - ALONE_EVERY_MS
         self._dropped_told: Counter[str] = Counter()
         self._warnings: list[str] = []  # from any thread; told by the loop
         self._parent = watch_parent()
