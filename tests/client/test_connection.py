@@ -10,13 +10,15 @@ import zmq
 from zabzmq.client.connection import Connections
 from zabzmq.net.client_wire import Hello
 
+NODES = range(5)
+TIMES = 100
+
 
 @pytest.fixture
 def babbler() -> Iterator[tuple[zmq.Socket[bytes], str]]:
     """A program on a client port that is no node."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
-    socket.set(zmq.RCVTIMEO, 10_000)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     yield socket, f"tcp://127.0.0.1:{port}"
     context.destroy(linger=0)
@@ -24,16 +26,16 @@ def babbler() -> Iterator[tuple[zmq.Socket[bytes], str]]:
 
 def test_a_babbler_is_called_again_and_again(babbler: tuple[zmq.Socket[bytes], str]) -> None:
     socket, endpoint = babbler
-    connections = Connections({0: endpoint})
-    for round_ in range(1, 200):
-        while not connections.send(0, Hello(1, "x")):
-            connections.wait(1000.0, None)
-            assert list(connections.receive(None)) == []
-        route, *_ = socket.recv_multipart()
-        socket.send_multipart([route, b"in", b"parts"])
-        while connections.dropped < round_:
-            connections.wait(1000.0, None)
-            assert list(connections.receive(None)) == []
+    connections = Connections(dict.fromkeys(NODES, endpoint))
+    asked: set[int] = set()
+    while connections.dropped < TIMES:
+        asked |= {node for node in NODES if node not in asked and connections.send(node, Hello(1, "x"))}
+        while socket.poll(0):
+            socket.send_multipart([socket.recv_multipart()[0], b"in", b"parts"])
+        connections.wait(10.0, None)
+        assert list(connections.receive(None)) == []
+        asked -= {node for node, _ in connections.changes}
+        connections.changes.clear()
     connections.close()
 
 
