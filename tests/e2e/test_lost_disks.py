@@ -1,0 +1,153 @@
+"""First starts, late and complete ones, and disks that are lost: one, a minority, a majority (L13 to L20)."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from tests.e2e.real import RealCluster
+
+KEPT = [f"kept-{n}" for n in range(20)]
+
+
+def wipe(cluster: RealCluster, *nodes: int) -> None:
+    for node in nodes:
+        shutil.rmtree(cluster.data(node))
+
+
+def all_joined(status: dict[str, Any]) -> bool:
+    return all(node["up"] and node["joined"] and node["phase"] == "BROADCAST" for node in status["nodes"])
+
+
+def life(cluster: RealCluster, node: int) -> str:
+    (meta,) = [
+        line for line in cluster.server_py("log", "dump", "--json", cluster.data(node)).objects if "life" in line
+    ][:1]
+    return str(meta["life"])
+
+
+# ---- first starts -------------------------------------------------------------------------------------------------
+
+
+def test_a_quorum_may_start_first_and_the_last_two_come_late(cluster: RealCluster) -> None:
+    cluster.start(0, 1, 2)
+    leader = cluster.until_led()
+    cluster.put("early")
+    cluster.up(3, 4)
+    status = cluster.until("joined", all_joined)
+    assert (status["leader"], status["epoch"]) == (leader, 1), "late ones disturb nobody"
+    cluster.until_equal()
+    # They count: with two of the first three gone they are needed.
+    cluster.kill(*[node for node in (0, 1, 2) if node != leader])
+    cluster.put("late")
+    assert cluster.missing("early", "late") == []
+
+
+def test_a_late_first_start_into_a_new_epoch_joins_by_admission(cluster: RealCluster) -> None:
+    cluster.start(0, 1, 2, 3)
+    first = cluster.until_led()
+    cluster.put("one")
+    cluster.kill(first)
+    cluster.until_led(but=first)
+    cluster.put("two")
+    cluster.start(4)
+    cluster.until("joined", lambda s: bool(s["nodes"][4]["up"] and s["nodes"][4]["joined"]))
+    cluster.up(first)
+    cluster.until_equal()
+    dumped = cluster.server_py("log", "dump", cluster.data(4)).out
+    assert "admit node 4 again" in dumped
+    assert cluster.missing("one", "two") == []
+
+
+def test_with_bootstrap_all_a_first_start_waits_for_every_node(cluster: RealCluster) -> None:
+    cluster.start(0, 1, 2, 3, options=["--bootstrap", "all"])
+    # Nothing may happen, so time must pass: they hear each other at once, and a quorum elects within a second.
+    cluster.until("waiting", lambda s: all(node["up"] and node["uptime_ms"] > 3000 for node in s["nodes"][:4]))
+    status = cluster.status()
+    assert (status["leader"], status["health"]) == (None, "electing")
+    assert {node["last"][0] for node in status["nodes"][:4]} == {0}
+    cluster.client_py("--timeout", 1, "target", 5).refused(3, "error: no leader yet. 4 of 5 nodes are up")
+    cluster.start(4, options=["--bootstrap", "all"])
+    cluster.until("healthy", lambda s: bool(s["health"] == "healthy"))
+    cluster.put("all")
+    # Only the first start is so strict.
+    cluster.kill(*cluster.config.ids)
+    cluster.start(0, 1, 2, options=["--bootstrap", "all"])
+    cluster.until_led()
+    assert cluster.missing("all") == []
+
+
+# ---- lost disks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_wiped_node_is_admitted_again_and_counts(cluster: RealCluster) -> None:
+    leader = cluster.up()["leader"]
+    wiped = cluster.others(leader)[0]
+    cluster.put(*KEPT)
+    for _ in range(2):  # and again, when it has been admitted before
+        before = life(cluster, wiped)
+        cluster.kill(wiped)
+        wipe(cluster, wiped)
+        cluster.start(wiped)
+        cluster.until("joined again", all_joined)
+        cluster.until_equal()
+        assert life(cluster, wiped) != before
+    assert cluster.server_py("log", "dump", cluster.data(leader)).out.count(f"admit node {wiped} again") == 2
+    # It counts: with two others gone, it is needed for every commit.
+    cluster.kill(*[node for node in cluster.others(leader) if node != wiped][:2])
+    cluster.put("with-the-wiped-one")
+    assert cluster.missing(*KEPT, "with-the-wiped-one") == []
+
+
+def test_a_wiped_minority_the_leader_among_it_is_admitted_again(cluster: RealCluster) -> None:
+    leader = cluster.up()["leader"]
+    wiped = (leader, cluster.others(leader)[0])
+    cluster.put(*KEPT)
+    cluster.kill(*wiped)
+    wipe(cluster, *wiped)
+    cluster.start(*wiped)
+    status = cluster.until("joined again", all_joined)
+    assert status["leader"] not in wiped
+    cluster.until_equal()
+    assert cluster.missing(*KEPT) == []
+
+
+def test_all_stopped_and_a_minority_wiped_the_survivors_lead(cluster: RealCluster) -> None:
+    cluster.up()
+    cluster.put(*KEPT)
+    cluster.kill(*cluster.config.ids)
+    wipe(cluster, 3, 4)  # the highest ids, which win every tie
+    cluster.start()
+    status = cluster.until("joined again", all_joined)
+    assert status["leader"] in (0, 1, 2)
+    cluster.until_equal()
+    assert cluster.missing(*KEPT) == []
+
+
+def test_after_a_majority_of_disks_is_lost_only_the_unsafe_switch_goes_on(cluster: RealCluster) -> None:
+    cluster.up()
+    cluster.put(*KEPT)
+    cluster.until_equal()
+    wiped, survivors = (0, 1, 2), (3, 4)
+    cluster.kill(*cluster.config.ids)
+    wipe(cluster, *wiped)
+    cluster.start()
+    for node in survivors:
+        cluster.until_log(
+            node, "a majority has lost its disks: 0 1 2 are empty and may not count, and 3 4 are no quorum"
+        )
+        assert "--unsafe-rejoin-empty" in cluster.log(node)
+    cluster.client_py("--timeout", 1, "kv", "get", "kept-0").refused(3, "error: no leader yet. 5 of 5 nodes are up")
+    status = cluster.server_py("status")
+    assert status.code == 3
+    assert "not counted yet, for their disks are empty: node 0 1 2" in status.out
+    for node in wiped:
+        cluster.supervisor.stop_node(node)
+    cluster.supervisor.ended()
+    cluster.start(0, options=["--unsafe-rejoin-empty"])
+    cluster.until_led()
+    cluster.start(1, 2)
+    cluster.until("joined", all_joined)
+    cluster.until_equal()
+    assert cluster.missing(*KEPT) == [], "what a survivor held is still there"
+    assert "WARNING --unsafe-rejoin-empty: node 0 lost its disk and counts again at once" in cluster.log(0)
