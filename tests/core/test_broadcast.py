@@ -859,6 +859,20 @@ def test_after_a_pause_old_echoes_do_not_help() -> None:
     assert one.place == LEAVING
 
 
+def test_after_a_pause_the_disk_has_its_time_anew() -> None:
+    """F5, F6: it stood still with the process."""
+    one, links = leading()
+    one.request()
+    one.now += 5000
+    one.step(Resumed())
+    one.tick()
+    assert one.place == LEADING
+    echo(one, links[0])
+    one.disk()
+    ack(one, links[0], z(1))
+    assert one.peer.committed == z(1)
+
+
 def test_a_follower_that_stood_still_does_not_blame_its_leader() -> None:
     """F5"""
     one = One(0)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tests.core.one import JOINED, One, batch, history, process
-from zabzmq.core.effects import CloseLink, OpenLink, SaveEpochs, Send
+from zabzmq.core.effects import CloseLink, OpenLink, SaveEpochs, Send, SendVote
 from zabzmq.core.history import Admit, Epochs, History
 from zabzmq.core.inputs import DiskSpace, EpochsSaved, LinkLost, LinkUp, Space
 from zabzmq.core.messages import (
@@ -628,6 +628,23 @@ def test_follower_knocks_again_while_its_leader_has_not_decided_yet() -> None:
     assert len(one.did(OpenLink)) == 1
     one.wait(1)
     assert len(one.did(OpenLink)) == 2
+
+
+def test_who_follows_another_says_so_to_who_knocks() -> None:
+    """E7, F3: else it would knock for discovery_timeout."""
+    one = One(0)
+    one.meet(1, 2)
+    one.looking(1, 2)
+    one.looking(2, 2)
+    assert one.place == FOLLOWING_DISCOVERY
+    before = len(one.said)
+    one.info(1)
+    (told,) = one.did(SendVote, one.said[before:])
+    assert (told.peer, told.message.state, told.message.leader) == (1, State.FOLLOWING, process(2))
+    two = One(1)
+    two.follow(0)
+    two.hear(0, told.message._replace(n_seq=1000))
+    assert two.place == LEAVING
 
 
 def test_follower_stops_knocking_after_discovery_timeout() -> None:

@@ -10,7 +10,7 @@ from tests.core.ensemble import Ensemble
 from tests.core.one import One, chain, history, process
 from zabzmq.core.effects import SendVote
 from zabzmq.core.history import Epochs, History
-from zabzmq.core.inputs import DiskSpace, Space
+from zabzmq.core.inputs import DiskSpace, MeshUp, Space
 from zabzmq.core.messages import Heartbeat, Notification, Phase, State, Vote
 from zabzmq.core.zxid import ZERO, PeerId, ProcessId, Zxid
 
@@ -426,6 +426,19 @@ def test_a_candidate_out_of_reach_is_not_adopted_and_its_voter_still_counted() -
         one.looking(i, vote(4))
     one.wait(100)
     assert one.place == ELECTION
+
+
+def test_a_vote_heard_before_its_candidate_was_in_reach_is_good_from_then_on() -> None:
+    """E8: its voter need not repeat it, which may take a second."""
+    one = One(0, 3)
+    one.meet(1)
+    one.beat(2)
+    one.looking(2, vote(2))
+    assert proposal(one) == vote(0)
+    one.step(MeshUp(PeerId(2)))
+    assert proposal(one) == vote(2) and one.place == ELECTION
+    one.wait(20)
+    assert one.place == FOLLOWING
 
 
 def test_a_candidate_not_heard_for_long_is_out_of_reach() -> None:

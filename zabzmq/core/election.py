@@ -90,6 +90,18 @@ class Election(PeerPhase):
 
     # ---- hearing
 
+    def on_mesh_up(self, peer: PeerId) -> None:
+        """E8: a vote heard while its candidate was out of reach is good from now on; its voter need not repeat it."""
+        if self.vote is None or not self.peer.reachable(peer):
+            return
+        named = [v for v in self.votes.values() if v.leader.peer == peer and not self.peer.is_dead(v.leader)]
+        best = max(named, key=lambda vote: vote.rank, default=self.vote)
+        if best.rank > self.vote.rank:
+            self.vote = best
+            self.finalize_at = inf
+            self.broadcast()
+            self._try_terminate()
+
     def on_mesh_down(self, peer: PeerId) -> None:
         if self.vote is not None and self.vote.leader.peer == peer:
             self.peer.look_again(f"candidate {peer} is gone")  # E8

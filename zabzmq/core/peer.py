@@ -193,6 +193,7 @@ class Peer:
                 self.phase.on_link_lost(link, why)
             case MeshUp(peer):
                 self.contacts[peer].mesh_up = True
+                self.phase.on_mesh_up(peer)
                 # What we said before was lost if it was not there to hear it (IMMEDIATE=1 keeps no queue).
                 self.emit(SendVote(peer, self.notification(self.phase.vote_to_tell)))
             case MeshDown(peer):
@@ -225,6 +226,8 @@ class Peer:
                 if self.disk_full:
                     self.phase.on_disk_full()
             case Resumed():
+                if self.writing_since != inf:
+                    self.writing_since = now  # F5: the disk stood still with us
                 self.phase.on_resumed()
             case _:
                 assert_never(event)

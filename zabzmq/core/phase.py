@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
-from zabzmq.core.effects import Busy, CloseLink, ReadFailed, Send
+from zabzmq.core.effects import Busy, CloseLink, ReadFailed, Send, SendVote
 from zabzmq.core.errors import RemoteProtocolError
 from zabzmq.core.history import Epochs
 from zabzmq.core.inputs import BatchesRead, Request, SnapshotRead
@@ -88,6 +88,8 @@ class PeerPhase:
 
     def on_commit(self, source: ProcessId, commit: Commit) -> None: ...
 
+    def on_mesh_up(self, peer: PeerId) -> None: ...
+
     def on_mesh_down(self, peer: PeerId) -> None: ...
 
     def on_link_up(self, link: LinkId) -> None: ...
@@ -98,6 +100,9 @@ class PeerPhase:
         """Not leading: a learner that comes here is sent away, anything else is of a link long closed (E7)."""
         if isinstance(message, FollowerInfo):
             self.send_away(link, Refusal.NOT_LEADING)
+            if self.leader is not None:
+                # It would knock until discovery_timeout; whom we follow tells it not to.
+                self.peer.emit(SendVote(source.peer, self.peer.notification(self.vote_to_tell)))
 
     def send_away(self, link: LinkId, reason: Refusal) -> None:
         self.peer.emit(Send(link, Nack(reason, self.peer.epochs.accepted)))
