@@ -396,6 +396,15 @@ def test_bench_counts_what_was_done(play: Run, op: str, tmp_path: Any) -> None:
     assert not pending
 
 
+def test_every_history_begins_with_keys_of_its_own(play: Run, tmp_path: Any) -> None:
+    keys = []
+    for turn in range(2):
+        path = tmp_path / f"{turn}.jsonl"
+        play("bench", "--op", "kv.mix", "--seconds", 0.1, "--keys", 3, "--outstanding", 2, "--history", path)
+        keys.append({json.loads(line)["key"] for line in path.read_text().splitlines()})
+    assert keys[0] and keys[1] and not keys[0] & keys[1]
+
+
 def test_bench_without_a_leader_exits_3(play: Run, cluster: FakeCluster) -> None:
     cluster.lead(None)
     assert play("bench", "--seconds", 0.1, "--timeout", 0.2).code == 3

@@ -2,12 +2,13 @@
 
 `--history FILE` writes what a linearizability checker needs: one JSON object a line, in the order things happened,
 
-    {"process": 3, "type": "invoke", "op": "kv.put", "key": "key-17", "value": "3.41", "t": 12.48113}
-    {"process": 3, "type": "ok", "op": "kv.put", "key": "key-17", "value": "3.41", "t": 12.48252, "zxid": [3, 907]}
+    {"process": 3, "type": "invoke", "op": "kv.put", "key": "key-5e1f-17", "value": "3.41", "t": 12.48113}
+    {"process": 3, "type": "ok", "op": "kv.put", "key": "key-5e1f-17", "value": "3.41", "t": 12.48252, "zxid": [3, 907]}
 
 `type` is invoke, then ok, fail (surely not done) or unknown (may take effect at any later time, or never); `value` of
 an ok kv.get is what was read (null: no value), of kv.put what was written, without its padding. A process has one
 operation at a time; after an unknown its number is never used again. `t` is in seconds of the monotonic clock.
+The keys are new in every run with a history, so each begins with no value.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class Bench:
     def _wishes(self) -> Callable[[], Operation | Query]:
         """Makes the next operation."""
         plan, randrange = self.plan, self.dice.randrange
-        keys = [b"key-%d" % i for i in range(plan.keys)]
+        # A history begins with keys that nobody has written before, so that it can be judged by itself.
+        run = b"" if self.history is None else b"%08x-" % self.dice.getrandbits(32)
+        keys = [b"key-%b%d" % (run, i) for i in range(plan.keys)]
         padding = b"x" * plan.size
 
         def put() -> Operation:
