@@ -21,7 +21,10 @@ from zabzmq.server.node import Node
 from zabzmq.server.ports import Storage, Transport
 
 LOOK_UP_MS: Final = 200.0
-"""At the latest after this the loop looks at signals, its parent, and what waits to be logged."""
+"""This often the loop looks at signals, its parent, and what waits to be logged."""
+
+NAP_MS: Final = 300.0
+"""So much longer an idle loop puts that off, for a wake-up that comes anyway: of all idle nodes it is a tenth."""
 
 
 class RealClock:
@@ -59,7 +62,7 @@ class Disk(Storage, Protocol):
 class Loop:
     """Runs until `stop` is called, the node or its disk fails, or `housekeeping` returns a reason to stop.
 
-    `housekeeping(now)` is called at least every `look_up_ms`; it must not wait.
+    `housekeeping(now)` is called every `look_up_ms`, or when anything else happens soon after; it must not wait.
     """
 
     def __init__(
@@ -101,10 +104,11 @@ class Loop:
         heard = clock.now()
         while self.stopped_by is None and self.failed is None:
             began = clock.now()
-            wait = max(0.0, min(node.next_deadline, self._look_up_at) - began)
-            self._network.poll(wait, self._disk.fileno())
+            look_up_at = self._look_up_at + (NAP_MS if self.look_up_ms >= LOOK_UP_MS else 0.0)
+            wait = max(0.0, min(node.next_deadline, look_up_at) - began)
+            woken = self._network.poll(wait, self._disk.fileno())
             # Time since sockets were last read, without what was spent waiting for them.
-            heard = self._turn(stood_still=clock.now() - heard - wait > self._pause_ms)
+            heard = self._turn(woken, stood_still=clock.now() - heard - wait > self._pause_ms)
             now = clock.now()
             if now >= self._look_up_at:
                 self._look_up_at = now + self.look_up_ms
@@ -112,21 +116,22 @@ class Loop:
                 if why is not None:
                     self.stop(why)
 
-    def _turn(self, stood_still: bool) -> float:
-        """Take in and answer what there is; returns when the sockets were read."""
+    def _turn(self, woken: bool, stood_still: bool) -> float:
+        """Take in and answer what there is; returns when the sockets were read. `woken`: by the disk's descriptor."""
         node = self._node
         heard = node.clock.now()
         inputs, requests = self._network.receive(drain=stood_still)
         for event in inputs:
             node.handle(event)
-        for event in self._disk.drain():
-            node.handle(event)
+        if woken:
+            for event in self._disk.drain():
+                node.handle(event)
         if stood_still:
             node.handle(Resumed())
         for client, request in requests:
             node.on_client(client, request)
         if not stood_still and node.clock.now() - heard > self._pause_ms:
-            return self._turn(stood_still=True)  # This turn was the pause: hear what came meanwhile before any timer.
+            return self._turn(True, stood_still=True)  # This turn was the pause: hear what came meanwhile first.
         node.flush()
         while self._asked:
             self._asked.popleft()()
