@@ -407,6 +407,9 @@ class Client:
             if no.why == "invalid" or (player.node is not None and no.why in ("not_leader", "no_leader")):
                 self._finished += player.fail_waiting(no.why, no.text, now)
                 return
+            if no.why not in LOST_LEADER:
+                for call in (*player.waiting, *registration.session.chain):
+                    call.why, call.text = no.why, no.text  # what to tell if it never gets better
             player.resume_at = now + max(no.retry_ms or 0.0, RETRY_MS)
             self._wake(player.resume_at)
         else:
