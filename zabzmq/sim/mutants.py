@@ -7,7 +7,7 @@ is caught by a named promise of PROTOCOL 11.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -26,6 +26,7 @@ from zabzmq.machine.operations import encode
 from zabzmq.machine.state import ReplicatedState
 from zabzmq.net.link import ACCEPT, Links
 from zabzmq.sim.disk import Platter
+from zabzmq.sim.world import play
 
 Breakage = Callable[[], AbstractContextManager[Any]]
 
@@ -328,6 +329,29 @@ def snapshot_without_sessions() -> Iterator[None]:
 def _read_at_once(self: LeaderBroadcast, ticket: int) -> None:
     """The leader believes that it leads (C5; bug 25)."""
     self.peer.emit(ReadReady(ticket, self.peer.committed))
+
+
+NOT_ENOUGH = frozenset({"CheckDuringAction", "Liveness"})
+"""An assertion of the code under test, or a time-out: they do not show that the watcher sees the broken promise."""
+
+
+class Caught(NamedTuple):
+    """The first schedule in which the watcher named what a mutant breaks."""
+
+    seed: int
+    names: tuple[str, ...]
+    text: str
+
+
+def hunt(mutant: Mutant, seeds: Iterable[int], nodes: int) -> Caught | None:
+    """Run seeds with this rule broken until a promise of section 11 is named."""
+    for seed in seeds:
+        with mutant.broken():
+            violations = play(seed, nodes).violations
+        names = sorted({violation.name for violation in violations} - NOT_ENOUGH)
+        if names:
+            return Caught(seed, tuple(names), violations[0].text)
+    return None
 
 
 MUTANTS: dict[str, Mutant] = {

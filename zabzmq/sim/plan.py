@@ -86,15 +86,27 @@ def draw(dice: Random, nodes: int) -> Plan:
         faults = tuple(kind for kind in faults if kind is not Fault.WIPE)
     hb = dice.choice((40.0, 60.0, 60.0, 90.0))
     peer_timeout = hb * dice.choice((8.4, 10.0))
+    if dice.random() < 0.15:
+        # Two candidates at a time, for long, over slow disks: what V1, V2 and S7 are about.
+        faults = (Fault.BRIDGE, Fault.BRIDGE, dice.choice((Fault.LEADER, Fault.KILL, Fault.POWER, Fault.STALL)))
+        pause_between, heal_ms, first_fault = 120.0, 700.0, dice.choice((0.0, 300.0))
+        sync_ms, slow_sync = 4.0, 0.3
+    else:
+        pause_between, heal_ms = dice.choice((60.0, 120.0, 250.0)), dice.choice((80.0, 250.0, 700.0))
+        first_fault = dice.choice((0.0, 150.0, 300.0, 400.0))
+        sync_ms, slow_sync = dice.choice((0.2, 1.0, 4.0)), chance(0.5, 0.01, 0.15)
     few_counters = dice.random() < 0.12  # B9; a batch must fit into an epoch
     window = 3 if few_counters else dice.choice((3, 8, 16))
+    discovery_timeout = dice.choice((500.0, 2000.0))
     timing = Timing(
         hb_interval=hb,
         peer_timeout=peer_timeout,
         quorum_timeout=peer_timeout * 0.8,
         idle_hb_interval=dice.choice((200.0, 500.0)),
         finalize_wait=dice.choice((5.0, 20.0)),
-        discovery_timeout=dice.choice((500.0, 2000.0)),
+        discovery_timeout=discovery_timeout,
+        backoff_min=min(50.0, discovery_timeout / 20),
+        backoff_max=discovery_timeout / 5,
         sync_progress_timeout=dice.choice((600.0, 2000.0)),
         disk_stall=dice.choice((300.0, 1000.0)),
         bootstrap_wait=dice.choice((100.0, 300.0)),
@@ -109,14 +121,14 @@ def draw(dice: Random, nodes: int) -> Plan:
         nodes=nodes,
         weather=weather,
         faults=faults,
-        pause_between=dice.choice((60.0, 120.0, 250.0)),
+        pause_between=pause_between,
         fault_ms=300.0 + 600.0 * dice.random(),
-        first_fault=dice.choice((0.0, 150.0, 300.0, 400.0)),
+        first_fault=first_fault,
         down_ms=dice.choice((20.0, 100.0, 300.0)),
-        heal_ms=dice.choice((80.0, 250.0, 700.0)),
+        heal_ms=heal_ms,
         turn_ms=dice.choice((0.02, 0.1, 1.0)),
-        sync_ms=dice.choice((0.2, 1.0, 4.0)),
-        slow_sync=chance(0.5, 0.01, 0.15),
+        sync_ms=sync_ms,
+        slow_sync=slow_sync,
         clients=dice.randint(2, 4),
         operations=dice.choice((20, 28, 40)),
         window=window,

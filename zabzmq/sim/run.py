@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
-from zabzmq.sim.world import World
+from zabzmq.sim.world import World, play
 
 PHASES = ("QUIESCE", "ELECTION", "DISCOVERY", "SYNCHRONIZATION", "BROADCAST")
 METHODS = ("DIFF", "TRUNC", "SNAP")
@@ -81,8 +81,7 @@ class Report:
 
 def run_seed(seed: int, nodes: int = 5) -> Report:
     """One schedule."""
-    world = World(seed, nodes)
-    world.run()
+    world = play(seed, nodes)
     watcher = world.watcher
     report = Report(1, world.network.delivered, watcher.commits, watcher.elections)
     report.syncs.update(watcher.syncs)

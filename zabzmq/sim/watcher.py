@@ -303,8 +303,8 @@ class Watcher:
                     self.check(promise.epoch_accepted, platter.epochs, self.initial, platter.synced_history(), peer)
             self.epochs[key] = platter.epochs
             if platter.epochs.joined:
-                self.lives.setdefault(peer, platter.life)  # by bootstrap; later lives are admitted
-                if self.ghosts.pop(peer, None):
+                life = self.lives.setdefault(peer, platter.life)  # by bootstrap; later lives are admitted
+                if life == platter.life and self.ghosts.pop(peer, []):
                     self._check_stable()
         last, before_last = platter.synced_last, self.on_disk[peer]
         if last != before_last:

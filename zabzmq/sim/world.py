@@ -11,7 +11,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zabzmq.core.effects import Effect, Moved
 from zabzmq.core.history import Batch
@@ -281,7 +281,7 @@ class World:
                 return
             if not self.run_until(self.now + 20):
                 return
-        while self.network.delivered < MESSAGES_MIN:
+        while self.network.delivered < MESSAGES_MIN and plan.nodes > 1:
             if not self.run_until(self.now + 20):
                 return
         verdict = check_history(self.record(), steps_max=100_000)
@@ -354,6 +354,7 @@ class World:
             host.node.start()
         except Exception as error:
             self.watcher.on_error(error, f"node {peer} starting")
+            return
         host.in_turn = False
         self.network.started(host)
         host.turn()
@@ -376,14 +377,15 @@ class World:
         host.disk.crash(power)
         self.watcher.on_crash(peer)
 
-    def wipe(self, peer: PeerId) -> None:
-        """A new, empty disk. The process must be down."""
+    def wipe(self, peer: PeerId, replacement: Platter | None = None) -> Platter:
+        """A new, empty disk, or the one given; returns the old one. The process must be down."""
         assert self.processes[peer] is None
         old = self.platters[peer]
         old.lose_power()
-        self.platters[peer] = Platter(self._new_life())
-        self.say(f"node {peer} is wiped")
+        self.platters[peer] = replacement or Platter(self._new_life())
+        self.say(f"node {peer} is wiped" if replacement is None else f"node {peer} gets an old disk back")
         self.watcher.on_wipe(peer, old)
+        return old
 
     def on_failed(self, host: Process, why: str) -> None:
         """A node has stopped itself: as it should when its disk stands still, and else never."""
@@ -458,8 +460,8 @@ class World:
         self.watcher.check(monotonic_reads, min_zxid, zxid, node)
 
 
-def play(seed: int, nodes: int, **about: Any) -> World:
+def play(seed: int, nodes: int = 5) -> World:
     """Run the schedule of one seed to its end."""
-    world = World(seed, nodes, **about)
+    world = World(seed, nodes)
     world.run()
     return world

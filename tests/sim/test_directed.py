@@ -1,0 +1,109 @@
+"""Schedules of PROTOCOL 12 that chance finds seldom, directed step by step; and the mutants that only they catch."""
+
+from __future__ import annotations
+
+from tests.sim.stage import Stage
+from zabzmq.core.messages import Phase, State
+from zabzmq.core.zxid import PeerId, Zxid
+from zabzmq.sim.mutants import MUTANTS
+
+
+def figure_8(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
+    """Bug 32 up to the moment when C holds a copy of what A alone had logged, and A has died again."""
+    on.start()
+    a = on.leader()
+    c, b = (peer for peer in on.peers if peer != a)
+    on.play(100)  # late starters are admitted
+    common = on.commit(a, 4)
+    on.cut(a)
+    on.write(a)
+    on.until(lambda: on.synced(a) > common)
+    alone = on.synced(a)
+    gone = on[a].process
+    on.until(lambda: all(on[peer].node.peer.phase.leader != gone for peer in (b, c)))
+    on.power_off(a)
+    on.cut(a, on=False)
+    # B promises epoch 2 to itself with C's help, and dies before C has accepted it.
+    second = on.world.platters[a].epochs.accepted + 1
+    on.until(lambda: any(on.world.platters[peer].epochs.current == second for peer in (b, c)))
+    b, c = (b, c) if on.world.platters[b].epochs.current == second else (c, b)
+    on.power_off(b, c)  # C too: NEWLEADER was on its way to it
+    assert on.world.platters[c].epochs.current < second
+    # A leads again, over C, and dies as soon as C holds the copy.
+    on.start(a, c)
+    on.until(lambda: bool(on.world.violations) or on.synced(c) == alone)
+    return a, b, c, alone
+
+
+def before_the_epoch(seed: int) -> tuple[Stage, PeerId, PeerId, PeerId, Zxid] | None:
+    """Bug 32, all three down. None when C's META was quicker than the power cut: then C has accepted A's epoch."""
+    on = Stage(seed=seed)
+    a, b, c, alone = figure_8(on)
+    assert on[a].node.peer.phase.state is State.LEADING
+    assert on[a].node.peer.phase.phase is Phase.SYNCHRONIZATION
+    on.power_off(a, c)
+    epoch_of = {peer: on.world.platters[peer].epochs.current for peer in (b, c)}
+    return (on, a, b, c, alone) if epoch_of[c] < epoch_of[b] else None
+
+
+def test_a_copy_of_an_older_transaction_commits_nothing() -> None:
+    on, a, b, c, alone = next(found for seed in range(1, 50) if (found := before_the_epoch(seed)) is not None)
+    on.start(b, c)
+    assert on.leader() == b, "its epoch is the later one, though its history is shorter"
+    assert alone not in on.world.watcher.committed_places
+    on.commit(b)
+    assert not on.world.platters[c].holds(alone)
+    on.start(a)
+    on.commit(on.leader())
+    assert not on.world.violations
+
+
+def test_counting_copies_is_caught_in_the_schedule_of_bug_32() -> None:
+    with MUTANTS["copies counted"].broken():
+        on = Stage()
+        a, *_ = figure_8(on)
+        on.play(20)
+    assert {violation.name for violation in on.world.violations} == {"CommitSafety"}
+    assert a is not None
+
+
+def old_disk_returns(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
+    """B is wiped, admitted anew, acknowledges w with A alone; then its old disk comes back, and A is gone."""
+    on.start()
+    a = on.leader()
+    b, c = (peer for peer in on.peers if peer != a)
+    on.commit(a, 3)
+    on.power_off(b)
+    old = on.world.wipe(b)
+    on.start(b)
+    on.until(lambda: on.world.platters[b].epochs.joined)
+    on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
+    on.commit(a)
+    on.cut(c)
+    on.write(a)
+    w = Zxid(on.synced(a).epoch, on.synced(a).counter + 1)
+    on.until(lambda: w in on.world.watcher.committed_places and on.synced(a) == w)
+    on.power_off(a, b, c)
+    on.cut(c, on=False)
+    on.world.wipe(b, old)
+    on.start(b, c)
+    return a, b, c, w
+
+
+def test_a_promise_of_a_replaced_life_does_not_count() -> None:
+    on = Stage()
+    a, _, c, w = old_disk_returns(on)
+    assert on.play(6000)
+    assert on.established() is None, "two of three live, but one of them has forgotten what it acknowledged"
+    on.start(a)
+    on.leader()
+    on.until(lambda: on.synced(c) >= w)
+    assert not on.world.violations
+
+
+def test_counting_the_promise_of_a_replaced_life_is_caught() -> None:
+    with MUTANTS["promise of a replaced life"].broken():
+        on = Stage()
+        old_disk_returns(on)
+        assert not on.play(6000)
+    assert "LeaderCompleteness" in {violation.name for violation in on.world.violations}
