@@ -21,7 +21,7 @@ from zabzmq.core.effects import (
     Truncate,
 )
 from zabzmq.core.history import Batch, EpochEnd, Epochs, History
-from zabzmq.core.inputs import DiskSpace, LinkLost, Resumed, SnapshotRead, Space
+from zabzmq.core.inputs import BatchesRead, DiskSpace, LinkLost, Resumed, SnapshotRead, Space
 from zabzmq.core.messages import (
     Ack,
     AckNewLeader,
@@ -220,6 +220,29 @@ def test_a_leader_alone_is_established_by_itself() -> None:
     assert one.place == ESTABLISHED
 
 
+def test_a_leader_alone_commits_what_it_finds_in_its_log() -> None:
+    """S8: its own disk is the quorum."""
+    one = One(0, 1, batches=chain((1, 2)))
+    one.disk()
+    assert one.delivered == Zxid(1, 2) == one.peer.committed
+
+
+def test_progress_does_not_stand_in_for_ack_newleader() -> None:
+    """B5, bug 32: five voters; two disks hold all of it, one of them acknowledged the epoch."""
+    one = One(0, 5, batches=chain((1, 2)))
+    one.elect()
+    links = [one.info(i) for i in (1, 2)]
+    one.disk()
+    for link in links:
+        one.ack_epoch(link)
+    one.disk()
+    one.hear(1, SyncProgress(2, Zxid(1, 2), 0), links[0])
+    one.ack_new_leader(links[1])
+    assert one.place == LEADING and one.peer.committed == ZERO
+    one.ack_new_leader(links[0])
+    assert one.place == ESTABLISHED and one.peer.committed == Zxid(1, 2)
+
+
 def test_copies_on_a_quorum_of_disks_commit_nothing_before_ack_newleader() -> None:
     """B5, bug 32: SYNC_PROGRESS says that they are there, and still says nothing of the epoch."""
     one = leader_of(*OURS)
@@ -298,8 +321,30 @@ def test_sync_data_goes_in_chunks_and_within_the_window() -> None:
     assert sent == [Zxid(1, c) for c in range(1, 21)]
 
 
+def test_data_up_to_the_cut_and_proposals_after_it_are_never_read_as_one() -> None:
+    """S1: proposals go on between two chunks of sync data."""
+    one = leader_of((1, 4))
+    one.ack_new_leader(one.link(1))
+    link = one.info(2, accepted=8)
+    one.ack_epoch(link, History())
+    while one.writes:
+        if len(one.to(link, SyncTxns)) < 3:
+            one.request()
+        one.step(limited(one.store.next(), 1))
+    order = [m for m in one.to(link) if isinstance(m, (SyncTxns, NewLeader, Propose))]
+    kinds = [type(m) for m in order]
+    assert kinds == sorted(kinds, key=[SyncTxns, NewLeader, Propose].index)
+    assert [z for m in order if not isinstance(m, NewLeader) for z in zxids(m.batches)] == [
+        *(Zxid(1, c) for c in (1, 2, 3, 4)),
+        *(Zxid(9, c) for c in range(1, one.peer.history.last.counter + 1)),
+    ]
+    assert one.to(link, NewLeader) == [NewLeader(9, Zxid(1, 4))]
+
+
 def limited(answer: Any, most: int) -> Any:
     """A reader that finds `most` batches at a time."""
+    if not isinstance(answer, BatchesRead):
+        return answer
     return answer._replace(batches=answer.batches[:most])
 
 
