@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from msgspec import Raw
-
 from zabzmq.core.effects import Append, Busy, Fail, Moved, Proposed, Publish, Report, Send, SendVote, Truncate
 from zabzmq.core.history import Batch
 from zabzmq.core.inputs import Durable, Input, LinkLost, MeshUp, Received, Request, Tick
@@ -26,7 +24,8 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
-from zabzmq.trace.event import KINDS, LINES_PER_SECOND, Event, EventObserver, boot_of, encode_events
+from zabzmq.trace.counts import boot_of
+from zabzmq.trace.event import KINDS, LINES_PER_SECOND, EventObserver, encode_events
 
 LEADER = ProcessId(PeerId(0), 11, 1)
 LEARNER = ProcessId(PeerId(2), 22, 5)
@@ -40,21 +39,18 @@ class FakePeer:
 
     def __init__(self) -> None:
         self.committed = ZERO
+        self.durable = ZERO
         self.voters = Voters((PeerId(0), PeerId(1), PeerId(2)))
-        self.held: dict[PeerId, Zxid] = {}
-
-    def holders(self, zxid: Zxid) -> list[PeerId]:
-        return sorted(voter for voter, acked in self.held.items() if acked >= zxid)
 
 
 class Watched:
     """An observer whose events and lines are kept."""
 
     def __init__(self, process: ProcessId, lamport: Lamport | None = None) -> None:
-        self.told: list[Event | Raw] = []
-        self.lines: list[str] = []
+        self.told: list[str] = []
+        self.spoken: list[str] = []
         self.observer = EventObserver(
-            process, self.told.append, self.lines.append, lambda: "12:00:00.000", lamport=lamport
+            process, self.told.append, self.spoken.append, lambda now: "12:00:00.000", lamport=lamport
         )
         self.game: dict[str, Any] = {"target": None}
         self.peer = FakePeer()
@@ -63,14 +59,21 @@ class Watched:
     def lead(self) -> None:
         """Make it an established leader, and forget what that told."""
         self.observer.on_step(0, MeshUp(PeerId(1)), [Moved(State.LEADING, Phase.BROADCAST, 3, LEADER, "up to date")])
+        self.observer.settle()
         self.told.clear()
-        self.lines.clear()
+        self.spoken.clear()
+
+    @property
+    def lines(self) -> list[str]:
+        self.observer.settle()
+        return self.spoken
 
     def kinds(self) -> list[str]:
         return [event["k"] for event in self.events]
 
     @property
     def events(self) -> list[dict[str, Any]]:
+        self.observer.settle()
         return [json.loads(line) for line in encode_events(self.told).splitlines()]
 
     def event(self, kind: str) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def test_an_event_says_what_every_event_says() -> None:
     leader.lead()
     leader.observer.on_step(12481.13, Tick(), [Append(1, (BATCH,))])
     event = leader.event("propose")
-    assert (event["v"], event["n"], event["seq"], event["t"], event["lc"]) == (1, 0, 3, 12.48113, 3)
+    assert (event["v"], event["n"], event["seq"], event["t"], event["lc"]) == (1, 0, 3, 12.48113, 2)
     assert event["k"] in KINDS
     assert (event["z0"], event["z"], event["count"], event["prev"]) == ([3, 7], [3, 10], 4, [3, 6])
     assert len(event["boot"]) == 4
@@ -198,15 +201,14 @@ def test_a_leader_counts_copies_up_to_the_quorum() -> None:
     leader.lead()
     last = BATCH.last
 
-    def holds(who: PeerId, step: Input, *effects: Publish) -> None:
-        leader.peer.held[who] = last
+    def holds(step: Input, *effects: Publish) -> None:
         if effects:
             leader.peer.committed = last
         leader.observer.on_step(1, step, [*effects])
 
-    holds(PeerId(0), Durable(1, last))
-    holds(PeerId(2), Received(LEARNER, LINK, Ack(3, last)), Publish(Commit(3, last)))
-    holds(PeerId(1), Received(LEARNER._replace(peer=PeerId(1)), LINK, Ack(3, last)))
+    holds(Durable(1, last))
+    holds(Received(LEARNER, LINK, Ack(3, last)), Publish(Commit(3, last)))
+    holds(Received(LEARNER._replace(peer=PeerId(1)), LINK, Ack(3, last)))
     acks = [(e["from"], e["have"], e["need"]) for e in leader.events if e["k"] == "ack"]
     assert acks == [(0, [0], 2), (2, [0, 2], 2)]
     assert leader.kinds() == ["persist", "ack", "recv", "ack", "commit", "recv"]
@@ -280,8 +282,10 @@ def test_the_newest_batches_are_kept_for_who_comes_late() -> None:
     node = Watched(LEARNER)
     more = BATCH._replace(first=Zxid(3, 11), prev=BATCH.last)
     node.observer.on_step(1, Tick(), [Append(1, (BATCH, more))])
+    node.observer.settle()
     assert [batch.first for batch in node.observer.tail] == [(3, 7), (3, 11)]
     node.observer.on_step(2, Received(LEADER, LINK, Trunc(4, BATCH.last)), [Truncate(1, BATCH.last)])
+    node.observer.settle()
     assert [batch.first for batch in node.observer.tail] == [(3, 7)]
     cut = node.event("truncate")
     assert (cut["z"], cut["was"]) == ([3, 10], [3, 14])

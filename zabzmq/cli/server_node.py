@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from msgspec import Raw
-
 import zabzmq
 from zabzmq.cli.common import Exit, UserError, complain
 from zabzmq.cli.server_observe import Operations, crash, log_teller, node_state, page_path
@@ -36,7 +34,8 @@ from zabzmq.server.observe import LOOPBACK, Bind, Observe, Parts
 from zabzmq.server.observe_feed import Feed
 from zabzmq.server.service import Service
 from zabzmq.storage.store import Store
-from zabzmq.trace.event import Event, EventObserver, boot_of, encode_events
+from zabzmq.trace.counts import boot_of
+from zabzmq.trace.event import EventObserver, encode_events
 from zabzmq.trace.logfile import Drain, LogFile, encode_text
 
 WATCHED_MS: Final = 20.0
@@ -82,6 +81,7 @@ class NodeProcess:
         self._parent = watch_parent()
         self._observe_options = observe
         self._endpoint: Observe | None = None
+        self._settle: Callable[[], None] = lambda: None  # nothing is observed yet
         self._open_logs(log_format)
 
     def run(self) -> int:
@@ -197,11 +197,12 @@ class NodeProcess:
             store.process,
             self._gathered.append,
             self._put_line,
-            _time_of_day,
+            self._time_of_day,
             epoch=store.epochs.current,
             lamport=network.lamport,
         )
         observer.watch(peer, state.game_status)
+        self._settle = observer.settle
         return Node(peer, state, service, network, store, self._clock, observer)
 
     def _open_endpoint(self, loop: Loop) -> None:
@@ -331,10 +332,10 @@ class NodeProcess:
         text = LogFile(self._config.log_dir / f"node-{self._id}.log")
         events = LogFile(self._config.log_dir / f"node-{self._id}.jsonl")
         self._text = Drain[str](encode_text, text.write, "text-log")
-        self._gathered: list[Event | Raw] = []
-        self._events = Drain[Event | Raw](encode_events, events.write, "event-log")
+        self._gathered: list[str] = []
+        self._events = Drain[str](encode_events, events.write, "event-log")
         self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
-        self._screen_events = Drain[Event | Raw](encode_events, _to_screen, "screen") if log_format == "json" else None
+        self._screen_events = Drain[str](encode_events, _to_screen, "screen") if log_format == "json" else None
 
     def _put_line(self, line: str) -> None:
         self._text.put(line)
@@ -346,6 +347,7 @@ class NodeProcess:
 
     def _flush_logs(self) -> None:
         """Hand on what was gathered: events are encoded once for all who take them."""
+        self._settle()
         events = self._gathered
         if events:
             block, count = encode_events(events), len(events)
@@ -364,6 +366,11 @@ class NodeProcess:
         for drain in self._drains():
             drain.close()
 
+    def _time_of_day(self, now: float) -> str:
+        """That moment of the node's clock as people read it."""
+        wall = time.time() - (self._clock.now() - now) / 1000
+        return f"{time.strftime('%H:%M:%S', time.localtime(wall))}.{int(wall % 1 * 1000):03}"
+
     def _bug(self, error: Exception) -> int:
         """A bug of ours: stop at once and leave the disk as it is (no closing marks). Where it was goes to the log."""
         self._text.put("".join(traceback.format_exception(error)))
@@ -379,8 +386,3 @@ def _ids(ids: list[PeerId]) -> str:
 def _to_screen(data: bytes) -> None:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-def _time_of_day() -> str:
-    now = time.time()
-    return f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03}"

@@ -13,11 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
-from zlib import crc32
-
-import msgspec
-from msgspec import Raw, Struct
+from typing import Any, Final, NamedTuple, Protocol
 
 from zabzmq.core.effects import (
     Append,
@@ -65,6 +61,7 @@ from zabzmq.core.messages import (
     Commit,
     HbEcho,
     Heartbeat,
+    Message,
     Notification,
     Phase,
     Propose,
@@ -74,6 +71,7 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
+from zabzmq.trace.counts import LineBudget, LinkCount, boot_of
 from zabzmq.trace.why import why_of
 from zabzmq.trace.words import (
     encode_json,
@@ -93,6 +91,8 @@ BEATS_EVERY_MS: Final = 1000.0
 
 LINES_PER_SECOND: Final = 20
 TAIL: Final = 64
+PENDING_MAX: Final = 128
+"""Steps noted before they become events, at most: in one go, while the code for it is warm, costs less than half."""
 BOOTS_KEPT: Final = 64
 _WIRE_NAME_OF: Final = {kind.__name__: name for kind, name in WIRE_NAMES.items()}
 
@@ -105,41 +105,9 @@ PLACE_NAMES: Final = {
 }
 
 
-class Event(Struct, omit_defaults=True, gc=False):
-    """What happens for every batch, in the shape it has on disk; everything rarer comes as ready JSON."""
-
-    v: int
-    n: int
-    boot: str
-    seq: int
-    t: float
-    lc: int
-    k: str
-    type: str | None = None
-    source: int | None = msgspec.field(default=None, name="from")
-    to: int | None = None
-    mid: str | None = None
-    z: Zxid | None = None
-    z0: Zxid | None = None
-    count: int | None = None
-    prev: Zxid | None = None
-    epoch: int | None = None
-    committed: Zxid | None = None
-    ms: float | None = None
-    what: str | None = None
-    have: list[PeerId] | None = None
-    need: int | None = None
-    by: str | None = None
-    digest: str | None = None
-    game: dict[str, Any] | None = None
-
-
-def encode_events(events: list[Event | Raw]) -> bytes:
-    """Events as lines of JSON."""
-    return _encoder.encode_lines(events)
-
-
-_encoder = msgspec.json.Encoder()
+def encode_events(events: list[str]) -> bytes:
+    """Events as lines."""
+    return "".join([f"{event}\n" for event in events]).encode()
 
 
 KINDS: Final = frozenset(
@@ -152,70 +120,33 @@ class Watched(Protocol):
     """What an observer looks up in the peer it watches."""
 
     committed: Zxid
+    durable: Zxid
     voters: Voters
 
-    def holders(self, zxid: Zxid) -> list[PeerId]: ...
 
+class _Applied(NamedTuple):
+    """The state machines took this batch in."""
 
-def boot_of(process: ProcessId) -> str:
-    """Four hex digits that tell the runs of one node apart."""
-    return f"{crc32(f'{process.life}/{process.incarnation}'.encode()) & 0xFFFF:04x}"
-
-
-class LineBudget:
-    """At most so many lines a second; what was held back is counted and told when the second is over."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._second_ends = 0.0
-        self._used = 0
-        self.held_back = 0
-
-    def admits(self, now: float) -> bool:
-        if now >= self._second_ends:
-            self._second_ends = now + 1000.0
-            self._used = 0
-        self._used += 1
-        if self._used <= self._per_second:
-            return True
-        self.held_back += 1
-        return False
-
-    def over(self, now: float) -> int:
-        """How many were held back in a second that is now over; 0 when there is nothing to tell."""
-        if self.held_back == 0 or now < self._second_ends:
-            return 0
-        held, self.held_back = self.held_back, 0
-        return held
-
-
-class _LinkCount:
-    """Names the messages of one link, in each direction by their place."""
-
-    __slots__ = ("name", "our_mark", "peer", "received", "sent", "their_mark")
-
-    def __init__(self, link: LinkId, me: PeerId, peer: PeerId | None) -> None:
-        self.name = f"{link.learner.peer}-{boot_of(link.learner)}-{link.number}"
-        up = link.learner.peer == me
-        self.our_mark, self.their_mark = ("u", "d") if up else ("d", "u")
-        self.peer = peer if up else link.learner.peer
-        self.sent = 0
-        self.received = 0
+    batch: Batch
+    digest: int
+    game: dict[str, Any] | None
 
 
 class EventObserver:
     """Turns the steps of one node into events and lines.
 
-    `events` takes what `encode_events` makes lines of, `lines` whole lines for people. `time_of_day` gives the stamp
-    of a line; `t` of an event is the monotonic clock that all processes of a host share, in seconds.
+    What the node calls only notes a step; `settle`, called now and then, makes events and lines of what was noted.
+    `events` takes JSON objects, of which `encode_events` makes lines; `lines` takes whole lines for people.
+    `time_of_day` gives the stamp of a line for a moment of the node's clock, which is monotonic and shared by all
+    processes of a host; `t` of an event is that moment in seconds.
     """
 
     def __init__(
         self,
         process: ProcessId,
-        events: Callable[[Event | Raw], None],
+        events: Callable[[str], None],
         lines: Callable[[str], None],
-        time_of_day: Callable[[], str],
+        time_of_day: Callable[[float], str],
         epoch: int = 0,
         lamport: Lamport | None = None,
     ) -> None:
@@ -225,9 +156,16 @@ class EventObserver:
         self.lamport = Lamport() if lamport is None else lamport
         self.tail: deque[Batch] = deque(maxlen=TAIL)
         """The newest batches of the log, be they committed or not."""
-        self._node = process.peer
-        self._now = self._t = 0.0  # of the last event, as it came and as it is told
-        self._proposal: tuple[Propose | None, Zxid | None, Zxid | None, int | None] = (None, None, None, None)
+        self._now = 0.0  # of the last event
+        # What begins an event, up to its number, and up to its Lamport clock.
+        self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
+        self._time = ',"t":0.0,"lc":'
+        self._proposal: tuple[Propose | None, str] = (None, "")  # the last one, and its operands
+        self._lc = 0
+        self._pending: list[tuple[float, int, Input | _Applied, list[Effect], Zxid]] = []
+        self._held: dict[PeerId, Zxid] = {}  # as leader: what each voter has on disk, as far as was heard
+        self._need = 0
+        self._durable = ZERO
         self._events = events
         self._lines = lines
         self._time_of_day = time_of_day
@@ -236,7 +174,7 @@ class EventObserver:
         self._phase = Phase.ELECTION
         self._epoch = epoch
         self._leader: ProcessId | None = None
-        self._links: dict[LinkId, _LinkCount] = {}
+        self._links: dict[LinkId, LinkCount] = {}
         self._writing: deque[tuple[Zxid, float]] = deque()  # appends not yet durable, and when they were asked for
         self._meta_since = 0.0
         self._beats: dict[tuple[str, str, int], int] = {}
@@ -294,67 +232,101 @@ class EventObserver:
         self._peer = peer
         self._game = game
         self._committed = peer.committed
+        self._need = peer.voters.needed
+        self._durable = peer.durable
 
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
-        self._step = event
-        heard = self._inputs.get(type(event))
-        if heard is not None:
-            heard(now, event)
-        if effects and type(event) is Tick:
-            self._on_timer(now, effects)
-        for effect in effects:
-            done = self._effects.get(type(effect))
-            if done is not None:
-                done(now, effect)
-        peer = self._peer
-        if peer is not None and peer.committed > self._committed:
-            self._on_watermark(now, peer)
+        committed = ZERO if self._peer is None else self._peer.committed
+        self._pending.append((now, self.lamport.tick(), event, effects, committed))
+        if len(self._pending) >= PENDING_MAX:
+            self.settle()
 
     def on_applied(self, now: float, batch: Batch, digest: int) -> None:
-        event = self._hot(now, "apply")
-        event.z0, event.z, event.count = batch.first, batch.last, batch.count
-        event.digest = f"{digest:016x}"
-        if self._game is not None:
-            game = self._game()
-            if game != self._game_told:
-                self._game_told = event.game = game
+        game = None if self._game is None else self._game()
+        self._pending.append((now, self.lamport.tick(), _Applied(batch, digest, game), [], ZERO))
+
+    def settle(self) -> None:
+        """Turn what was noted into events and lines."""
+        pending, self._pending = self._pending, []
+        for now, self._lc, event, effects, committed in pending:
+            if now != self._now:
+                self._now = now
+                self._time = f',"t":{now / 1000:.6f},"lc":'
+            if isinstance(event, _Applied):
+                self._on_applied(now, event)
+                continue
+            self._step = event
+            heard = self._inputs.get(type(event))
+            if heard is not None:
+                heard(now, event)
+            if effects and type(event) is Tick:
+                self._on_timer(now, effects)
+            for effect in effects:
+                done = self._effects.get(type(effect))
+                if done is not None:
+                    done(now, effect)
+            if committed > self._committed:
+                self._on_watermark(now, committed)
+
+    def _alone(self, now: float) -> None:
+        """What is told next stands in no step."""
+        self.settle()
+        self._lc = self.lamport.tick()
+        self._now = now
+        self._time = f',"t":{now / 1000:.6f},"lc":'
+
+    def _on_applied(self, now: float, applied: _Applied) -> None:
+        batch, digest, game = applied
+        last = batch.last
+        span_ = f'"z0":{pair(batch.first)},"z":{pair(last)},"count":{batch.count}'
+        news = ""
+        if game != self._game_told:
+            self._game_told = game
+            news = f',"game":{str(encode_json(game), "utf-8")}'
+        self._tell(f'"apply",{span_},"digest":"{digest:016x}"{news}')
         if self._open and self._open[0].first <= batch.first:
             self._open.popleft()
-            answered = self._hot(now, "client")
-            answered.what, answered.z0, answered.z, answered.count = "ok", batch.first, event.z, batch.count
+            self._tell(f'"client","what":"ok",{span_}')
         if self._budget.admits(now):
-            self._line(f"applied {event.z}, state {digest >> 48:04x}")
+            self._line(f"applied {last}, state {digest >> 48:04x}")
 
     def on_violation(self, now: float, name: str, text: str) -> None:
         """A promise of the protocol is broken, as far as this node can see."""
-        self._event(now, "invariant", {"name": name, "ok": False, "text": text})
+        self._alone(now)
+        self._event("invariant", {"name": name, "ok": False, "text": text})
         self._line(f"ERROR {name}: {text}")
 
     def fault(self, now: float, what: str, **fields: Any) -> None:
         """Something is done to this node on purpose."""
-        self._event(now, "fault", {"what": what, **fields})
+        self._alone(now)
+        self._event("fault", {"what": what, **fields})
         self._line(f"fault: {what}")
 
     def frames_dropped(self, now: float, reasons: Mapping[str, int]) -> None:
         """Frames that could not be read, by reason."""
-        self._event(now, "drop", {"what": "frames", "reasons": dict(reasons), "why": "cannot be read"})
+        self._alone(now)
+        self._event("drop", {"what": "frames", "reasons": dict(reasons), "why": "cannot be read"})
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         self._line(f"WARNING frames refused: {told}")
 
     def boot_event(self, now: float, text: str, **fields: Any) -> None:
         """The first event of a process; `text` is its line."""
-        self._event(now, "boot", fields)
+        self._alone(now)
+        self._event("boot", fields)
         self._line(text)
 
     def note(self, now: float, text: str, **fields: Any) -> None:
         """Something the node's surroundings want told."""
-        self._event(now, "note", {"text": text, **fields})
+        self._alone(now)
+        self._event("note", {"text": text, **fields})
         self._line(text)
 
     def idle(self, now: float) -> None:
         """Called now and then: tell what was only counted so far."""
+        self.settle()
         if now - self._beats_told >= BEATS_EVERY_MS:
             self._beats_told = now
+            self._alone(now)
             self._tell_beats(now)
         held = self._budget.over(now)
         if held:
@@ -363,30 +335,25 @@ class EventObserver:
     def _tell_beats(self, now: float) -> None:
         for (kind, name, peer), count in self._beats.items():
             other = "to" if kind == "send" else "from"
-            self._event(now, kind, {"type": name, other: peer if peer >= 0 else None, "count": count})
+            self._event(kind, {"type": name, other: peer if peer >= 0 else None, "count": count})
         self._beats.clear()
 
     # ---- the lines of both logs ------------------------------------------------------------------------------
 
-    def _hot(self, now: float, kind: str) -> Event:
-        """A new event, to be filled in: for what happens with every batch."""
+    def _tell(self, rest: str) -> None:
+        """An event, from the value of `k` on. What happens with every batch is put together by hand: objects and an
+        encoder would cost several times as much."""
         self.seq += 1
-        if now != self._now:
-            self._now = now
-            self._t = round(now / 1000, 6)
-        event = Event(1, self._node, self.boot, self.seq, self._t, self.lamport.tick(), kind)
-        self._events(event)
-        return event
+        self._events(f'{self._head}{self.seq}{self._time}{self._lc},"k":{rest}}}')
 
-    def _event(self, now: float, kind: str, fields: Mapping[str, Any]) -> None:
+    def _event(self, kind: str, fields: Mapping[str, Any]) -> None:
         """An event with operands of its own."""
-        self.seq += 1
-        head = {"v": 1, "n": self.process.peer, "boot": self.boot, "seq": self.seq, "t": round(now / 1000, 6)}
-        self._events(Raw(encode_json({**head, "lc": self.lamport.tick(), "k": kind, **plain(fields)})))
+        rest = str(encode_json(plain(fields)), "utf-8")[1:-1]
+        self._tell(f'"{kind}",{rest}' if rest else f'"{kind}"')
 
     def _line(self, text: str) -> None:
         place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
-        self._lines(f"{self._time_of_day()}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
+        self._lines(f"{self._time_of_day(self._now)}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
 
     def _maybe_line(self, now: float, text: str) -> None:
         if self._budget.admits(now):
@@ -397,93 +364,95 @@ class EventObserver:
     def _on_received(self, now: float, event: Received) -> None:
         source, link, message = event
         kind = type(message)
+        peer = source.peer
+        mid = ""
+        if link is not None:
+            count = self._links.get(link)
+            if count is None:
+                count = self._link(link, peer)
+            count.received += 1
+            mid = f'{count.name}-{count.their_mark}{count.received}"'
         if kind is Heartbeat or kind is HbEcho:
-            if link is not None:
-                self._link(link, source.peer).received += 1
-            beat = ("recv", WIRE_NAMES[kind], source.peer)
+            beat = ("recv", WIRE_NAMES[kind], peer)
             self._beats[beat] = self._beats.get(beat, 0) + 1
             if kind is HbEcho:
-                self._echoed[source.peer] = now
+                self._echoed[peer] = now
             return
-        if isinstance(message, Notification):
-            named = f"{source.peer}-{self._boot_of(source)}-n{message.n_seq}"
-            self._event(
-                now, "recv", {"type": "NOTIFICATION", "from": source.peer, "mid": named, **vote_fields(message)}
-            )
+        if type(message) is Ack:
+            self._tell(f'"recv","type":"ACK","from":{peer},"mid":"{mid},{place(message)}')
+            if self._state is State.LEADING:
+                self._echoed[peer] = now
+                self._on_copy(peer, message.zxid)
+        elif type(message) is Propose:
+            self._tell(f'"recv","type":"PROPOSE","from":{peer},"mid":"{mid},{self._operands(message)}')
+        elif type(message) is Commit:
+            named = f"{peer}-{self._boot_of(source)}-c{message.zxid}"
+            self._tell(f'"recv","type":"COMMIT","from":{peer},"mid":"{named}",{place(message)}')
+        elif type(message) is Notification:
+            named = f"{peer}-{self._boot_of(source)}-n{message.n_seq}"
+            self._event("recv", {"type": "NOTIFICATION", "from": peer, "mid": named, **vote_fields(message)})
             return
-        mid = None
-        if link is not None:
-            count = self._link(link, source.peer)
-            count.received += 1
-            mid = f"{count.name}-{count.their_mark}{count.received}"
-        if isinstance(message, Propose | Ack | Commit):
-            event_ = self._hot(now, "recv")
-            event_.type = WIRE_NAMES[kind]
-            event_.source = source.peer
-            event_.mid = mid
-            self._fill(event_, message)
-            if isinstance(message, Commit):
-                event_.mid = f"{source.peer}-{self._boot_of(source)}-c{message.zxid}"
-            elif isinstance(message, Ack) and self._state is State.LEADING:
-                self._echoed[source.peer] = now
-                self._on_copy(now, source.peer, message.zxid)
         else:
-            fields = {"type": WIRE_NAMES[kind], "from": source.peer, "mid": mid}
-            self._event(now, "recv", {**fields, **operands(message)})
-            if isinstance(message, AckEpoch) and message.counted:
-                self._promised.add(source.peer)
-            elif isinstance(message, AckNewLeader) and self._state is State.LEADING:
-                self._synced.add(source.peer)
-                self._on_copy(now, source.peer, message.cut)
+            fields = {"type": WIRE_NAMES[kind], "from": peer, "mid": mid[:-1] or None}
+            self._event("recv", {**fields, **operands(message)})
+            self._on_support(now, peer, message)
         if self._budget.admits(now):
             text = told(message)
             if text:
-                self._line(f"recv {text} from {source.peer}")
+                self._line(f"recv {text} from {peer}")
+
+    def _on_support(self, now: float, peer: PeerId, message: Message) -> None:
+        """Who stands behind a leader while it comes to power."""
+        if isinstance(message, AckEpoch) and message.counted:
+            self._promised.add(peer)
+        elif isinstance(message, AckNewLeader) and self._state is State.LEADING:
+            self._synced.add(peer)
+            self._on_copy(peer, message.cut)
 
     def _on_request(self, now: float, event: Request) -> None:
-        offered = self._hot(now, "client")
-        offered.what, offered.count = "invoke", event.count
+        self._tell(f'"client","what":"invoke","count":{event.count}')
 
-    def _on_copy(self, now: float, holder: PeerId, zxid: Zxid) -> None:
+    def _on_copy(self, holder: PeerId, zxid: Zxid) -> None:
         """As leader: `holder` has it on disk. Beyond the quorum a copy is no news."""
-        if zxid <= self._committed or self._peer is None:
-            return
-        ack = self._hot(now, "ack")
-        ack.source, ack.z = holder, zxid
-        ack.have, ack.need = self._peer.holders(zxid), self._peer.voters.needed
+        self._held[holder] = zxid
+        if zxid > self._committed:
+            self._tell(f'"ack","from":{holder},"z":{pair(zxid)},{self._copies(zxid)}')
 
-    def _on_watermark(self, now: float, peer: Watched) -> None:
-        self._committed = zxid = peer.committed
-        told = self._hot(now, "commit")
-        told.z, told.epoch = zxid, self._epoch
-        event = self._step
+    def _copies(self, zxid: Zxid) -> str:
+        """Who holds it, and how many must."""
+        have = sorted([peer for peer, held in self._held.items() if held >= zxid])
+        return f'"have":{have},"need":{self._need}'
+
+    def _on_watermark(self, now: float, zxid: Zxid) -> None:
+        self._committed = zxid
+        rest = f'"commit","z":{pair(zxid)},"epoch":{self._epoch}'
+        step = self._step
         if self._state is State.LEADING:
-            told.have, told.need = peer.holders(zxid), peer.voters.needed
-        elif type(event) is Received:
-            told.by = WIRE_NAMES[type(event.message)]
+            rest = f"{rest},{self._copies(zxid)}"
+        elif type(step) is Received:
+            rest = f'{rest},"by":"{WIRE_NAMES[type(step.message)]}"'
+        self._tell(rest)
 
     def _on_timer(self, now: float, effects: list[Effect]) -> None:
         """A deadline had consequences; heartbeats are none."""
         for effect in effects:
             if type(effect) is Moved and effect.phase is not Phase.ELECTION:
-                self._event(now, "timer", {"what": why_of(effect.why).code, "text": effect.why})
+                self._event("timer", {"what": why_of(effect.why).code, "text": effect.why})
                 return
         for effect in effects:
             if type(effect) is SendVote and (effect.message.round, effect.message.vote) == self._vote:
-                self._event(now, "timer", {"what": "resend"})
+                self._event("timer", {"what": "resend"})
                 return
 
     def _on_durable(self, now: float, event: Durable) -> None:
-        zxid = event.zxid
+        zxid = self._durable = event.zxid
         since = now
         while self._writing and self._writing[0][0] <= zxid:
             since = self._writing.popleft()[1]
         ms = now - since
-        told_ = self._hot(now, "persist")
-        told_.z = zxid
-        told_.ms = round(ms, 3)
+        self._tell(f'"persist","z":{pair(zxid)},"ms":{ms:.3f}')
         if self._state is State.LEADING:
-            self._on_copy(now, self.process.peer, zxid)
+            self._on_copy(self.process.peer, zxid)
         if self._budget.admits(now):
             ack = f", ACK {zxid} to {self._leader.peer}" if self._leader and self._state is State.FOLLOWING else ""
             self._line(f"fsync {zxid} in {ms:.1f} ms{ack if self._phase is Phase.BROADCAST else ''}")
@@ -491,39 +460,38 @@ class EventObserver:
     def _on_epochs_saved(self, now: float, event: EpochsSaved) -> None:
         epochs = event.epochs
         fields = {"accepted": epochs.accepted, "current": epochs.current, "joined": epochs.joined}
-        self._event(now, "persist", {"what": "epochs", **fields, "ms": round(now - self._meta_since, 3)})
+        self._event("persist", {"what": "epochs", **fields, "ms": round(now - self._meta_since, 3)})
 
     def _on_link_lost(self, now: float, event: LinkLost) -> None:
-        known = self._links.pop(event.link, None)
-        peer = known.peer if known else event.link.learner.peer
-        self._event(now, "drop", {"what": "link", "link": event.link, "peer": peer, "why": event.why})
+        peer = self._link_over(event.link, event.why)
         self._maybe_line(now, f"link with {peer} lost: {event.why}")
 
     def _on_mesh_up(self, now: float, event: MeshUp) -> None:
         self._mesh.add(event.peer)
-        self._event(now, "note", {"what": "mesh", "peer": event.peer, "up": True})
+        self._event("note", {"what": "mesh", "peer": event.peer, "up": True})
 
     def _on_mesh_down(self, now: float, event: MeshDown) -> None:
         self._mesh.discard(event.peer)
-        self._event(now, "note", {"what": "mesh", "peer": event.peer, "up": False})
+        self._event("note", {"what": "mesh", "peer": event.peer, "up": False})
         self._maybe_line(now, f"connection to node {event.peer} is down")
 
     def _on_quiesced(self, now: float, event: Quiesced) -> None:
         self._writing.clear()
-        self._cut_tail(event.history.last)
-        self._event(now, "persist", {"what": "quiesced", "z": event.history.last, **event.epochs._asdict()})
+        self._durable = event.history.last
+        self._cut_tail(self._durable)
+        self._event("persist", {"what": "quiesced", "z": event.history.last, **event.epochs._asdict()})
 
     def _on_snapshot_installed(self, now: float, event: SnapshotInstalled) -> None:
         self.tail.clear()
-        self._event(now, "snap", {"what": "installed", "z": event.zxid})
+        self._event("snap", {"what": "installed", "z": event.zxid})
         self._line(f"snapshot {event.zxid} installed")
 
     def _on_snapshot_taken(self, now: float, event: SnapshotTaken) -> None:
-        self._event(now, "snap", {"what": "taken", "z": event.zxid, "base": event.base})
+        self._event("snap", {"what": "taken", "z": event.zxid, "base": event.base})
         self._line(f"snapshot {event.zxid} written, log kept from {event.base}")
 
     def _on_disk_space(self, now: float, event: DiskSpace) -> None:
-        self._event(now, "note", {"what": "disk", "level": event.level.name})
+        self._event("note", {"what": "disk", "level": event.level.name})
         if event.level is Space.OK:
             self._line("disk: enough space again")
         else:
@@ -531,33 +499,32 @@ class EventObserver:
             self._line(f"WARNING disk nearly full ({event.level.name}): {says}")
 
     def _on_resumed(self, now: float, event: Resumed) -> None:
-        self._event(now, "timer", {"what": "resumed", "text": "this process stood still"})
+        self._event("timer", {"what": "resumed", "text": "this process stood still"})
         self._line("WARNING this process stood still; its sockets were drained first (F5)")
 
     # ---- effects ---------------------------------------------------------------------------------------------
 
     def _on_send(self, now: float, effect: Send) -> None:
         link, message = effect
-        count = self._link(link, None)
+        count = self._links.get(link)
+        if count is None:
+            count = self._link(link, None)
         count.sent += 1
         kind = type(message)
-        name = WIRE_NAMES[kind]
         if kind is Heartbeat or kind is HbEcho:
-            beat = ("send", name, -1 if count.peer is None else count.peer)
+            beat = ("send", WIRE_NAMES[kind], -1 if count.peer is None else count.peer)
             self._beats[beat] = self._beats.get(beat, 0) + 1
             return
         mid = f"{count.name}-{count.our_mark}{count.sent}"
-        if isinstance(message, Propose | Ack):
-            event = self._hot(now, "send")
-            event.type = name
-            event.to = count.peer
-            event.mid = mid
-            self._fill(event, message)
-            return
-        self._event(now, "send", {"type": name, "to": count.peer, "mid": mid, **operands(message)})
-        text = told(message)
-        if text:
-            self._maybe_line(now, f"send {text} to {count.peer}")
+        if count.peer is not None and type(message) is Propose:
+            self._tell(f'"send","type":"PROPOSE","to":{count.peer},"mid":"{mid}",{self._operands(message)}')
+        elif count.peer is not None and type(message) is Ack:
+            self._tell(f'"send","type":"ACK","to":{count.peer},"mid":"{mid}",{place(message)}')
+        else:
+            self._event("send", {"type": WIRE_NAMES[kind], "to": count.peer, "mid": mid, **operands(message)})
+            text = told(message)
+            if text:
+                self._maybe_line(now, f"send {text} to {count.peer}")
 
     def _on_send_vote(self, now: float, effect: SendVote) -> None:
         note = effect.message
@@ -565,7 +532,7 @@ class EventObserver:
             self._on_vote_changed(now, note)
         if effect.peer in self._mesh:  # else there is no connection, and the socket drops it
             mid = f"{self.process.peer}-{self.boot}-n{note.n_seq}"
-            self._event(now, "send", {"type": "NOTIFICATION", "to": effect.peer, "mid": mid, **vote_fields(note)})
+            self._event("send", {"type": "NOTIFICATION", "to": effect.peer, "mid": mid, **vote_fields(note)})
 
     def _on_vote_changed(self, now: float, note: Notification) -> None:
         round_before, before = self._vote or (0, None)
@@ -586,18 +553,15 @@ class EventObserver:
             fields["from"] = step.source.peer
         if before is not None:
             fields["than"] = vote_operands(before)
-        self._event(now, "vote", fields)
+        self._event("vote", fields)
         self._maybe_line(now, f"round {note.round}: vote {vote_text(note.vote)}")
 
     def _on_publish(self, now: float, effect: Publish) -> None:
         message: PubMessage = effect.message
         if isinstance(message, Commit):
-            event = self._hot(now, "commit")
-            self._committed = event.z = message.zxid
-            event.epoch = message.epoch
-            event.mid = f"{self.process.peer}-{self.boot}-c{message.zxid}"
-            if self._peer is not None:
-                event.have, event.need = self._peer.holders(message.zxid), self._peer.voters.needed
+            self._committed = message.zxid
+            mid = f"{self.process.peer}-{self.boot}-c{message.zxid}"
+            self._tell(f'"commit",{place(message)},"mid":"{mid}",{self._copies(message.zxid)}')
             if self._budget.admits(now):
                 self._line(f"COMMIT {message.zxid}: a quorum has it on disk")
         else:
@@ -616,10 +580,10 @@ class EventObserver:
         last = batch.last
         if batch.admit is not None:
             fields = {"z0": batch.first, "z": last, "count": 1, "prev": batch.prev, "admit": batch.admit.peer}
-            self._event(now, "propose", fields)
+            self._event("propose", fields)
         else:
-            event = self._hot(now, "propose")
-            event.z0, event.z, event.count, event.prev = batch.first, last, batch.count, batch.prev
+            here = f'"z0":{pair(batch.first)},"z":{pair(last)},"count":{batch.count},"prev":{pair(batch.prev)}'
+            self._tell(f'"propose",{here}')
         if self._budget.admits(now):
             self._line(f"PROPOSE {span(batch.first, last)}{operations(batch.count)}")
 
@@ -632,31 +596,37 @@ class EventObserver:
     def _on_truncate(self, now: float, effect: Truncate) -> None:
         was = self.tail[-1].last if self.tail else None
         self._cut_tail(effect.to)
-        self._event(now, "truncate", {"z": effect.to, "was": was})
+        self._event("truncate", {"z": effect.to, "was": was})
         self._line(f"TRUNC: the log is cut back to {effect.to}")
 
     def _on_stage_snapshot(self, now: float, effect: StageSnapshot) -> None:
         if effect.offset == 0:
-            self._event(now, "snap", {"what": "receiving"})
+            self._event("snap", {"what": "receiving"})
 
     def _on_install_snapshot(self, now: float, effect: InstallSnapshot) -> None:
-        self._event(now, "snap", {"what": "installing", "z": effect.mark.zxid, "bytes": effect.size})
+        self._event("snap", {"what": "installing", "z": effect.mark.zxid, "bytes": effect.size})
 
     def _on_open_link(self, now: float, effect: OpenLink) -> None:
         self._link(effect.link, effect.peer)
-        self._event(now, "note", {"what": "link", "link": effect.link, "peer": effect.peer})
+        self._event("note", {"what": "link", "link": effect.link, "peer": effect.peer})
 
     def _on_close_link(self, now: float, effect: CloseLink) -> None:
-        known = self._links.pop(effect.link, None)
-        peer = known.peer if known else effect.link.learner.peer
-        self._event(now, "drop", {"what": "link", "link": effect.link, "peer": peer, "why": effect.why})
+        self._link_over(effect.link, effect.why)
+
+    def _link_over(self, link: LinkId, why: str) -> PeerId | None:
+        known = self._links.pop(link, None)
+        peer = known.peer if known else link.learner.peer
+        self._event("drop", {"what": "link", "link": link, "peer": peer, "why": why})
+        if link.learner.peer != self.process.peer:
+            self._held.pop(link.learner.peer, None)  # B11
+        return peer
 
     def _on_quiesce(self, now: float, effect: Quiesce) -> None:
-        self._event(now, "note", {"what": "quiesce", "role": effect.role})
+        self._event("note", {"what": "quiesce", "role": effect.role})
 
     def _on_busy(self, now: float, effect: Busy) -> None:
         count = self._step.count if isinstance(self._step, Request) else None
-        self._event(now, "client", {"what": "fail", "count": count, "text": effect.why, "leading": effect.leading})
+        self._event("client", {"what": "fail", "count": count, "text": effect.why, "leading": effect.leading})
 
     def _on_moved(self, now: float, effect: Moved) -> None:
         led = self._state is State.LEADING
@@ -666,22 +636,19 @@ class EventObserver:
         leader = None if effect.leader is None else effect.leader.peer
         code, found = why_of(effect.why)
         fields = {"role": effect.state, "phase": effect.phase, "epoch": effect.epoch, "leader": leader}
-        self._event(
-            now, "state", {**fields, "why": code, "text": effect.why, **found, **self._quorum(now, code, found)}
-        )
+        self._event("state", {**fields, "why": code, "text": effect.why, **found, **self._quorum(now, code, found)})
         if effect.state is State.LEADING and effect.phase is Phase.DISCOVERY:
             self._promised.clear()
             self._synced.clear()
             self._echoed.clear()
+            self._held = {self.process.peer: self._durable}
         if effect.phase is not Phase.QUIESCE or effect.why:
             following = f" (leader {leader})" if effect.state is State.FOLLOWING and leader is not None else ""
             self._line(f"{effect.why or 'moved'}{following}")
 
     def _quorum(self, now: float, code: str, found: Mapping[str, Any]) -> dict[str, Any]:
         """Who stood behind this move, and how many it takes."""
-        if self._peer is None:
-            return {}
-        me, need = self.process.peer, {"need": self._peer.voters.needed}
+        me, need = self.process.peer, {"need": self._need}
         match code:
             case "elected":
                 return need
@@ -701,14 +668,14 @@ class EventObserver:
             first, last = self._open[0].first, self._open[-1].last
             count = sum(batch.count for batch in self._open)
             self._open.clear()
-            self._event(now, "client", {"what": "unknown", "z0": first, "z": last, "count": count})
+            self._event("client", {"what": "unknown", "z0": first, "z": last, "count": count})
 
     def _on_report(self, now: float, effect: Report) -> None:
         fields = effect.fields
         if "type" in fields:
             fields = {**fields, "type": _WIRE_NAME_OF.get(fields["type"], fields["type"])}
         known = effect.kind in KINDS
-        self._event(now, effect.kind if known else "note", fields if known else {"what": effect.kind, **fields})
+        self._event(effect.kind if known else "note", fields if known else {"what": effect.kind, **fields})
         words = " ".join(f"{name}={word(value)}" for name, value in fields.items())
         self._maybe_line(now, f"{effect.kind}: {words}" if words else effect.kind)
 
@@ -727,23 +694,31 @@ class EventObserver:
             boot = self._boots[process] = boot_of(process)
         return boot
 
-    def _link(self, link: LinkId, peer: PeerId | None) -> _LinkCount:
+    def _link(self, link: LinkId, peer: PeerId | None) -> LinkCount:
         count = self._links.get(link)
         if count is None:
-            count = self._links[link] = _LinkCount(link, self.process.peer, peer)
+            count = self._links[link] = LinkCount(link, self.process.peer, peer)
         elif count.peer is None:
             count.peer = peer
         return count
 
-    def _fill(self, event: Event, message: Propose | Ack | Commit) -> None:
-        """The operands of what is said for every batch. A leader says one proposal to many links."""
-        event.epoch = message.epoch
-        if not isinstance(message, Propose):
-            event.z = message.zxid
-            return
+    def _operands(self, message: Propose) -> str:
+        """A leader says one proposal to many links."""
         if self._proposal[0] is not message:
-            batches = message.batches
-            first, last = (batches[0].first, batches[-1].last) if batches else (None, None)
-            self._proposal = (message, first, last, sum(batch.count for batch in batches))
-        _, event.z0, event.z, event.count = self._proposal
-        event.committed = message.committed
+            epoch, batches, committed = message
+            text = f'"epoch":{epoch},"committed":{pair(committed)}'
+            if batches:
+                count = sum(batch.count for batch in batches)
+                text = f'"z0":{pair(batches[0].first)},"z":{pair(batches[-1].last)},"count":{count},{text}'
+            self._proposal = (message, text)
+        return self._proposal[1]
+
+
+def pair(zxid: Zxid) -> str:
+    epoch, counter = zxid
+    return f"[{epoch},{counter}]"
+
+
+def place(message: Ack | Commit) -> str:
+    epoch, (txn_epoch, counter) = message
+    return f'"z":[{txn_epoch},{counter}],"epoch":{epoch}'
