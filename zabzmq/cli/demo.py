@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,8 +26,9 @@ import click
 from zabzmq.cli import common
 from zabzmq.cli.client_monitor import event_line
 from zabzmq.cli.client_output import success, told
-from zabzmq.cli.client_status import HEALTHY, headline, summary, table
+from zabzmq.cli.client_status import HEALTHY, headline, table
 from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.server_status import ask
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import Client
 from zabzmq.client.monitor import Monitor
@@ -118,8 +119,7 @@ class Demo:
                 self._tell(event_line(event))
 
     def _status(self) -> dict[str, Any]:
-        self._client.pump()
-        return summary(self._config.cluster, self._client.status(300.0))
+        return ask(self._client, self._config, 300.0)
 
     def _agree(self) -> bool:
         nodes = self._status()["nodes"]
@@ -202,21 +202,32 @@ def play() -> int:
     return Exit.OK
 
 
-def bench() -> int:
+def bench(arguments: Sequence[str]) -> int:
     with cluster_directory() as config, Supervisor(config) as supervisor:
         supervisor.start_all()
-        command = [sys.executable, "-m", "zabzmq.cli.client", "bench", "--cluster", CLUSTER]
+        with Client(config.client_endpoints, cluster=CLUSTER) as client:
+            deadline = time.monotonic() + PATIENCE_S
+            while ask(client, config, 300.0)["health"] != HEALTHY:
+                if time.monotonic() > deadline:
+                    raise UserError(f"five nodes did not come up within {PATIENCE_S:g} s")
+        # A process of its own, as a user's would be.
+        command = [sys.executable, "-c", "from zabzmq.cli.client import main; main()", "bench", *arguments]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ZAB_")}
-        return subprocess.call([*command, "--base-port", str(config.base_port)], env=environ)
+        return subprocess.call([*command, "--cluster", CLUSTER, "--base-port", str(config.base_port)], env=environ)
 
 
-@click.command()
-@click.option("--bench", "is_bench", is_flag=True, help="Measure instead of playing.")
-def demo(is_bench: bool) -> int:
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--bench", "is_bench", is_flag=True, help="Measure instead of playing; ARGUMENTS are of `client.py bench`."
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(is_bench: bool, arguments: tuple[str, ...]) -> int:
     """Five real nodes on free ports in a temporary directory."""
+    if arguments and not is_bench:
+        raise click.UsageError(f"nothing is known of {arguments[0]!r} here")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    return bench() if is_bench else play()
+    return bench(arguments) if is_bench else play()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
