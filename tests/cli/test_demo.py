@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from zabzmq.cli import demo
+from zabzmq.cli.common import UserError
 
 
 def test_bench_measures_five_real_nodes_that_it_stops_again() -> None:
@@ -33,7 +34,7 @@ def test_a_base_with_a_taken_port_is_passed_over(monkeypatch: pytest.MonkeyPatch
         holder.bind(("127.0.0.1", 0))
         taken = holder.getsockname()[1]
         monkeypatch.setattr(demo, "_is_free", lambda port: False)
-        with pytest.raises(demo.UserError, match="no free ports"):
+        with pytest.raises(UserError, match="no free ports"):
             demo.free_base_port()
         monkeypatch.undo()
         assert not demo._is_free(taken)
