@@ -559,6 +559,18 @@ def test_who_accepted_this_epoch_before_need_not_write_it_again() -> None:
     assert one.sent(AckNewLeader) == [AckNewLeader(9, ZERO)] and len(one.did(SaveEpochs)) == saves
 
 
+def test_who_accepted_this_epoch_before_still_waits_for_the_history() -> None:
+    """S4: the epoch on disk says nothing of what was proposed while the link was down."""
+    one = One(0, epochs=Epochs(9, 9, True))
+    link = one.follow()
+    one.promise(link, epoch=9)
+    sync(one, link, *chain((9, 2)))
+    one.hear(1, NewLeader(9, Zxid(9, 2)), link)
+    assert one.sent(AckNewLeader) == []
+    one.disk()
+    assert one.sent(AckNewLeader) == [AckNewLeader(9, Zxid(9, 2))]
+
+
 @pytest.mark.parametrize(
     ("to", "snapshot", "committed"),
     [
