@@ -326,6 +326,22 @@ def test_a_life_that_was_replaced_is_ignored() -> None:
     assert one.place == LEADING_SYNC
 
 
+def test_who_lost_a_disk_counts_and_is_admitted_anew_when_people_have_said_so() -> None:
+    """L20: with --unsafe-rejoin-empty a replaced life counts (not L18), and the log says so for leaders to come."""
+    held = History()
+    held.append(batch(1, 1, Zxid(0, 0), admit=Admit(PeerId(1), 777)))
+    one = elected(3, held=held)
+    one.peer.unsafe_rejoin_empty = True
+    empty = one.info(1)
+    one.disk()
+    one.ack_epoch(empty, held)
+    one.disk()
+    assert one.place == LEADING_SYNC
+    one.ack_new_leader(empty)
+    one.disk()
+    assert one.peer.history.last_admit(PeerId(1)) == empty.learner.life
+
+
 def test_the_last_admit_of_a_peer_wiped_twice_is_the_one_that_counts() -> None:
     """L18: last, not any."""
     held = History()

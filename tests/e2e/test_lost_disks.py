@@ -151,3 +151,28 @@ def test_after_a_majority_of_disks_is_lost_only_the_unsafe_switch_goes_on(cluste
     cluster.until_equal()
     assert cluster.missing(*KEPT) == [], "what a survivor held is still there"
     assert "WARNING --unsafe-rejoin-empty: node 0 lost its disk and counts again at once" in cluster.log(0)
+
+
+def test_the_unsafe_switch_works_too_when_a_lost_node_was_admitted_before(three: RealCluster) -> None:
+    leader = three.up()["leader"]
+    three.put(*KEPT)
+    survivor, twice, once = (leader, *three.others(leader))
+    three.kill(twice)
+    wipe(three, twice)
+    three.start(twice)
+    three.until("joined again", all_joined)
+    three.until_equal()
+    three.kill(*three.config.ids)
+    wipe(three, twice, once)
+    three.start(options=["--unsafe-rejoin-empty"])
+    assert three.until_led() == survivor
+    three.until("joined", all_joined)
+    three.until_equal()
+    # And from now on without it.
+    three.kill(*three.config.ids)
+    three.up()
+    assert three.missing(*KEPT) == []
+    three.put("after")
+    three.kill(survivor)
+    three.until_led(but=survivor)
+    assert three.missing(*KEPT, "after") == []

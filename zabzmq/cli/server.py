@@ -64,8 +64,8 @@ def server() -> None:
 @click.option(
     "--unsafe-rejoin-empty",
     is_flag=True,
-    help="Let a node whose disk was lost count at once. Only when a majority of disks is lost: "
-    "what the lost ones alone held is gone.",
+    help="On all nodes, when a majority of disks is lost: let those that lost theirs count at once. "
+    "What they alone held is gone.",
 )
 @click.option(
     "--allow-faults", is_flag=True, help="Let it be crashed and its network be disturbed, by who has logs/token."

@@ -183,6 +183,7 @@ class NodeProcess:
             self._timing,
             config_id=config.config_id,
             bootstrap_all=self._bootstrap_all,
+            unsafe_rejoin_empty=self._unsafe_rejoin_empty,
         )
         service = Service(
             node=self._id,
@@ -294,7 +295,7 @@ class NodeProcess:
             self._observer.note(
                 now,
                 f"WARNING a majority has lost its disks: {_ids(empty)} are empty and may not count, and {_ids(rest)} "
-                "are no quorum. Bring the lost disks back. Or give up what only they held, and start the empty nodes "
+                "are no quorum. Bring the lost disks back. Or give up what only they held, and start all nodes "
                 "again with --unsafe-rejoin-empty",
                 what="majority lost",
                 empty=empty,

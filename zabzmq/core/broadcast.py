@@ -207,7 +207,10 @@ class LeaderBroadcast(LeaderSynchronization):
             return
         peer.emit(Send(learner.link, UpToDate(self.tenure.epoch, peer.committed)))
         who, life = learner.process.peer, learner.process.life
-        if not learner.joined and peer.history.last_admit(who) != life and self._counter() < peer.timing.max_counter:
+        admitted = peer.history.last_admit(who)
+        # L20: one that counts, having lost its disk, is admitted too, or a leader after us would ignore it (L18).
+        owed = not learner.joined or (peer.unsafe_rejoin_empty and admitted is not None)
+        if owed and admitted != life and self._counter() < peer.timing.max_counter:
             self._propose(1, 0, Admit(who, life), b"")
 
     def on_epoch_too_old(self, learner: Learner, nack: Nack) -> None:

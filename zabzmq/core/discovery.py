@@ -211,7 +211,7 @@ class LeaderDiscovery(PeerPhase):
     def was_replaced(self, learner: Learner) -> bool:
         """L18: the last ADMIT of this peer in our history names another life; this one forgot what it promised."""
         admitted = self.peer.history.last_admit(learner.process.peer)
-        return admitted is not None and admitted != learner.process.life
+        return admitted is not None and admitted != learner.process.life and not self.peer.unsafe_rejoin_empty
 
     def _count_promises(self) -> None:
         peer, tenure = self.peer, self.tenure

@@ -117,6 +117,7 @@ class Peer:
         *,
         config_id: int = 0,
         bootstrap_all: bool = False,
+        unsafe_rejoin_empty: bool = False,
     ) -> None:
         if process.peer not in voters.ids:
             raise ValueError(f"peer {process.peer} is not one of the voters {voters.ids}")
@@ -127,6 +128,7 @@ class Peer:
         self.dice = dice
         self.config_id = config_id
         self.bootstrap_all = bootstrap_all
+        self.unsafe_rejoin_empty = unsafe_rejoin_empty  # L20: somebody has decided to go on without the lost disks
 
         self.now = 0.0
         self.started_at = 0.0
