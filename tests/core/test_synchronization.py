@@ -729,6 +729,19 @@ def test_a_dead_tail_beyond_the_snapshot_is_not_durable_in_the_new_history() -> 
     assert one.store.history.last == Zxid(2, 5)
 
 
+def test_a_snapshot_is_acknowledged_when_it_is_installed_though_it_tells_nothing_new() -> None:
+    """S4, L12: until then the old generation is what a crash would leave."""
+    one = One(0, held=history((1, 2), snapshot=(1, 2)), epochs=Epochs(9, 9, True))
+    link = one.follow()
+    one.promise(link, epoch=9)
+    snap(one, link, ((1, 2),))
+    one.hear(1, NewLeader(9, Zxid(1, 2)), link)
+    one.disk(2)
+    assert one.sent(AckNewLeader) == []
+    one.disk()
+    assert one.sent(AckNewLeader) == [AckNewLeader(9, Zxid(1, 2))]
+
+
 def test_each_piece_written_is_told() -> None:
     one, link = learner_of((1, 2))
     snap(one, link)
