@@ -215,13 +215,18 @@ class NodeProcess:
             log=self._read_log,
             crash=self._crash if options.allow_faults else None,
             ask=loop.ask,
-            submit=Operations(self._config, self._id).submit,
+            submit=Operations(self._config, self._id, self._leader).submit,
             warn=self._warnings.append,
             now=self._clock.now,
         )
         bind = Bind(self._id, options.host, self._listen.observe, options.allow_hosts)
         self._endpoint = Observe(bind, parts, feed, self._config.log_dir, page_path())
         self._endpoint.start()
+
+    def _leader(self) -> int | None:
+        """From any thread: one look at one value that is never changed in place."""
+        leader = self._node.peer.phase.leader
+        return None if leader is None else leader.peer
 
     # ---- what the endpoint asks; in the loop
 

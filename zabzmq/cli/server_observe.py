@@ -147,8 +147,10 @@ class Operations:
     It asks this node alone. One that does not lead says who does, and the asker goes there.
     """
 
-    def __init__(self, config: Config, node: int) -> None:
+    def __init__(self, config: Config, node: int, leader: Callable[[], int | None]) -> None:
+        """`leader` is whom this node takes for the leader; called in that thread."""
         self._config = config
+        self._leader = leader
         self._node = node
         self._jobs: queue.SimpleQueue[tuple[bytes, Future[Written]] | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -207,7 +209,7 @@ class Operations:
     def _end(self, client: Client, call: Call, done: Future[Written]) -> None:
         from zabzmq.cli.client_output import outcome_object
 
-        self._settle(done, 200, outcome_object(call, call.tag, client.leader))
+        self._settle(done, 200, outcome_object(call, call.tag, self._leader()))
 
     def _settle(self, done: Future[Written], status: int, said: Mapping[str, Any]) -> None:
         with self._lock:

@@ -186,7 +186,6 @@ class EventObserver:
         self._open: deque[Batch] = deque()  # proposed for clients here, and not applied yet
         self._step: Input = Tick()
         self._vote: tuple[int, Vote | None] | None = None  # as last told: round and vote
-        self._mesh: set[PeerId] = set()
         self._boots: dict[ProcessId, str] = {}
         self._promised: set[PeerId] = set()  # to this leader, in this discovery
         self._synced: set[PeerId] = set()  # with this leader
@@ -467,11 +466,9 @@ class EventObserver:
         self._maybe_line(now, f"link with {peer} lost: {event.why}")
 
     def _on_mesh_up(self, now: float, event: MeshUp) -> None:
-        self._mesh.add(event.peer)
         self._event("note", {"what": "mesh", "peer": event.peer, "up": True})
 
     def _on_mesh_down(self, now: float, event: MeshDown) -> None:
-        self._mesh.discard(event.peer)
         self._event("note", {"what": "mesh", "peer": event.peer, "up": False})
         self._maybe_line(now, f"connection to node {event.peer} is down")
 
@@ -530,9 +527,8 @@ class EventObserver:
         note = effect.message
         if note.state is State.LOOKING and (note.round, note.vote) != self._vote:
             self._on_vote_changed(now, note)
-        if effect.peer in self._mesh:  # else there is no connection, and the socket drops it
-            mid = f"{self.process.peer}-{self.boot}-n{note.n_seq}"
-            self._event("send", {"type": "NOTIFICATION", "to": effect.peer, "mid": mid, **vote_fields(note)})
+        mid = f"{self.process.peer}-{self.boot}-n{note.n_seq}"
+        self._event("send", {"type": "NOTIFICATION", "to": effect.peer, "mid": mid, **vote_fields(note)})
 
     def _on_vote_changed(self, now: float, note: Notification) -> None:
         round_before, before = self._vote or (0, None)
