@@ -266,6 +266,22 @@ def test_a_leader_at_its_last_counter_admits_nobody() -> None:
     assert one.place == LEADING and one.peer.history.last == Zxid(2, 1)
 
 
+def test_a_life_that_was_replaced_is_synchronized_and_counts_nowhere() -> None:
+    """L18: however joined it thinks it is."""
+    one = One(0, batches=(batch(1, 1, ZERO, admit=Admit(PeerId(1), 777)),))
+    one.elect()
+    first = one.info(2)
+    one.disk()
+    one.ack_epoch(first)
+    one.disk()
+    one.step(LinkLost(first, "reset"))
+    old = one.info(1)
+    one.ack_epoch(old)
+    one.disk()
+    one.ack_new_leader(old)
+    assert one.place == (State.LEADING, Phase.SYNCHRONIZATION)
+
+
 # ---- admission: the wiped voter ------------------------------------------------------------------------------------
 
 
