@@ -38,7 +38,7 @@ from zabzmq.trace.counts import boot_of
 from zabzmq.trace.event import EventObserver, encode_events
 from zabzmq.trace.logfile import Drain, LogFile, encode_text
 
-WATCHED_MS: Final = 20.0
+WATCHED_MS: Final = 50.0
 """While somebody watches, events go out at least this often."""
 ALONE_AFTER_MS: Final = 3_000.0
 ALONE_EVERY_MS: Final = 10_000.0

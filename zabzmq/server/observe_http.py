@@ -273,6 +273,8 @@ class _Connection:
             gone.cancel()
 
     async def _write(self, *pieces: bytes | None) -> None:
-        self._writer.write(b"".join(piece for piece in pieces if piece))
+        self._writer.write(b"".join([piece for piece in pieces if piece]))
+        if not self._writer.transport.get_write_buffer_size():
+            return  # the kernel has it all: the usual case
         async with asyncio.timeout(self._limits.write_s):
             await self._writer.drain()

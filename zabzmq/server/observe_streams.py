@@ -26,6 +26,7 @@ class _Watcher:
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.news = asyncio.Event()
+        self.beat = False  # is due
         self.bye = ""
 
 
@@ -41,6 +42,7 @@ class Streams:
         self._on_change = on_change
         self._watchers: list[_Watcher] = []
         self._loop = asyncio.get_running_loop()
+        self._ticker: asyncio.TimerHandle | None = None
 
     @property
     def count(self) -> int:
@@ -67,19 +69,18 @@ class Streams:
                 watcher.seq = feed.oldest - 1
                 first += _named("gap", {"boot": feed.boot, "since": f"{place.boot}:{place.seq}", "oldest": feed.oldest})
         self._add(watcher)
-        beat_at = self._loop.time() + BEAT_S
         try:
             yield first
             while not watcher.bye:
                 watcher.news.clear()
                 watcher.seq, piece = feed.after(watcher.seq, PIECE_BYTES)
-                if self._loop.time() >= beat_at:
-                    beat_at = self._loop.time() + BEAT_S
+                if watcher.beat:
+                    watcher.beat = False
                     piece += self._beat()
                 if piece:
                     yield piece
                 else:
-                    await self._news(watcher, beat_at)
+                    await watcher.news.wait()
             yield _named("bye", {"why": watcher.bye, "text": _BYE[watcher.bye]})
         except Behind:
             self.on_slow()
@@ -87,12 +88,12 @@ class Streams:
         finally:
             self._remove(watcher)
 
-    async def _news(self, watcher: _Watcher, until: float) -> None:
-        try:
-            async with asyncio.timeout_at(until):
-                await watcher.news.wait()
-        except TimeoutError:
-            pass
+    def _tick(self) -> None:
+        """Once a second, for all of them: one timer, however much is told in between."""
+        for watcher in self._watchers:
+            watcher.beat = True
+            watcher.news.set()
+        self._ticker = self._loop.call_later(BEAT_S, self._tick) if self._watchers else None
 
     def _beat(self) -> bytes:
         """A comment, for readers of the stream, and an event of its own, for an EventSource hides comments."""
@@ -102,8 +103,9 @@ class Streams:
         self._watchers.append(watcher)
         for oldest in self._watchers[:-STREAMS_MAX]:
             self._end(oldest, "many")
-        if len(self._watchers) == 1:
-            self._feed.on_news = self._on_news
+        if self._ticker is None:
+            self._ticker = self._loop.call_later(BEAT_S, self._tick)
+        self._feed.on_news = self._on_news
         self._on_change(len(self._watchers))
 
     def _remove(self, watcher: _Watcher) -> None:

@@ -157,11 +157,10 @@ class EventObserver:
         self.tail: deque[Batch] = deque(maxlen=TAIL)
         """The newest batches of the log, be they committed or not."""
         self._now = 0.0  # of the last event
-        # What begins an event, up to its number, and up to its Lamport clock.
+        # What begins an event, up to its number; and what all events of a step share.
         self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
-        self._time = ',"t":0.0,"lc":'
+        self._when = ""
         self._proposal: tuple[Propose | None, str] = (None, "")  # the last one, and its operands
-        self._lc = 0
         self._pending: list[tuple[float, int, Input | _Applied, list[Effect], Zxid]] = []
         self._held: dict[PeerId, Zxid] = {}  # as leader: what each voter has on disk, as far as was heard
         self._need = 0
@@ -247,10 +246,9 @@ class EventObserver:
     def settle(self) -> None:
         """Turn what was noted into events and lines."""
         pending, self._pending = self._pending, []
-        for now, self._lc, event, effects, committed in pending:
-            if now != self._now:
-                self._now = now
-                self._time = f',"t":{now / 1000:.6f},"lc":'
+        for now, stamp, event, effects, committed in pending:
+            self._now = now
+            self._when = f',"t":{now / 1000:.6f},"lc":{stamp},"k":'
             if isinstance(event, _Applied):
                 self._on_applied(now, event)
                 continue
@@ -270,9 +268,8 @@ class EventObserver:
     def _alone(self, now: float) -> None:
         """What is told next stands in no step."""
         self.settle()
-        self._lc = self.lamport.tick()
         self._now = now
-        self._time = f',"t":{now / 1000:.6f},"lc":'
+        self._when = f',"t":{now / 1000:.6f},"lc":{self.lamport.tick()},"k":'
 
     def _on_applied(self, now: float, applied: _Applied) -> None:
         batch, digest, game = applied
@@ -343,7 +340,7 @@ class EventObserver:
         """An event, from the value of `k` on. What happens with every batch is put together by hand: objects and an
         encoder would cost several times as much."""
         self.seq += 1
-        self._events(f'{self._head}{self.seq}{self._time}{self._lc},"k":{rest}}}')
+        self._events(f"{self._head}{self.seq}{self._when}{rest}}}")
 
     def _event(self, kind: str, fields: Mapping[str, Any]) -> None:
         """An event with operands of its own."""
