@@ -180,6 +180,18 @@ def test_a_commit_is_applied_only_when_durable_here() -> None:
     assert one.delivered == z(1)
 
 
+def test_the_leader_counts_itself_up_to_what_is_durable_and_no_further() -> None:
+    """B4"""
+    one, links = leading()
+    one.request()
+    one.request()
+    one.disk(1)
+    ack(one, links[0], z(2))
+    assert one.peer.committed == z(1)
+    one.disk()
+    assert one.peer.committed == z(2)
+
+
 def test_one_ack_speaks_for_all_before_it() -> None:
     """B1, B2, B8: one watermark and one delivery for the whole burst."""
     one, links = leading()
@@ -695,6 +707,20 @@ def test_an_echo_is_as_old_as_the_heartbeat_it_echoes() -> None:
         for link in links:
             one.hear(link.learner, HbEcho(2, old, False), link)
     assert one.place == LEAVING
+
+
+@pytest.mark.parametrize(("beats_late", "place"), [(3, LEADING), (8, LEAVING)])
+def test_echoes_that_come_late_keep_a_leader_only_while_they_are_young(
+    beats_late: int, place: tuple[State, Phase]
+) -> None:
+    """F2: there is always a new one, of a heartbeat sent 180 or 480 ms ago."""
+    one, links = leading()
+    for _ in range(20):
+        one.wait(60)
+        if one.place == LEADING:
+            for link in links:
+                one.hear(link.learner, HbEcho(2, one.peer.hb_seq - beats_late, False), link)
+    assert one.place == place
 
 
 def test_an_ack_is_as_old_as_the_proposal_it_answers() -> None:

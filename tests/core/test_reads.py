@@ -119,6 +119,7 @@ def test_unjoined_voters_confirm_no_read() -> None:
     one.ack_epoch(wiped, current=0, counted=False)
     one.step(Read(1))
     echo(one, wiped)
+    one.step(Read(2))
     assert ready(one) == []
 
 
