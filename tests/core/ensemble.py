@@ -44,6 +44,7 @@ class Ensemble:
         self.now = 0.0
         self.timing = timing or Timing()
         self.bootstrap_all = bootstrap_all
+        self.unsafe_rejoin_empty = False
         self.voters = Voters(tuple(PeerId(i) for i in range(count)))
         self.disks = {p: Disk(1000 + p) for p in self.voters.ids}
         self.peers: dict[PeerId, Peer] = {}
@@ -77,6 +78,7 @@ class Ensemble:
                 Random(i),
                 self.timing,
                 bootstrap_all=self.bootstrap_all,
+                unsafe_rejoin_empty=self.unsafe_rejoin_empty,
             )
             self.peers[peer_id] = peer
             self.delivered[peer_id] = [history.snapshot] if history.snapshot > ZERO else []

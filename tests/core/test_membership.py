@@ -491,3 +491,26 @@ def test_link_up_of_an_older_link_says_nothing() -> None:
     before = len(one.sent(FollowerInfo))
     one.step(LinkUp(LinkId(process(0), 77)))
     assert len(one.sent(FollowerInfo)) == before
+
+
+# ---- a majority lost -----------------------------------------------------------------------------------------------
+
+
+def test_those_who_lost_their_disks_wait_for_a_survivor_even_when_they_are_a_quorum() -> None:
+    """L20: what only a survivor holds must not be begun anew over."""
+    ensemble = Ensemble(3)
+    ensemble.start()
+    ensemble.request(ensemble.serve())
+    ensemble.run(200)
+    ensemble.crash(0, 1, 2)
+    ensemble.unsafe_rejoin_empty = True
+    for i in (1, 2):
+        ensemble.wipe(i)
+        ensemble.disks[PeerId(i)].epochs = Epochs(0, 0, True)  # what the server does with --unsafe-rejoin-empty
+    ensemble.start(1, 2)
+    ensemble.run(5000)
+    assert ensemble.leader is None
+    ensemble.start(0)
+    assert ensemble.serve() == 0
+    ensemble.run(200)
+    assert {ensemble.last(i) for i in range(3)} == {Zxid(1, 1)}

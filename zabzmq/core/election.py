@@ -231,8 +231,10 @@ class Election(PeerPhase):
             self.finalize_at = inf  # A voter changed its mind while we waited (bug 24).
             # E9: named by a quorum, we may lead even while we prefer another.
             naming_me = {voter for voter, theirs in self.votes.items() if theirs.leader == peer.process}
-            if self.mine is not None and peer.voters.is_quorum(naming_me):
+            if self.mine is not None and peer.voters.is_quorum(naming_me) and not self._would_start_anew(self.mine):
                 self._decide(self.mine)
+            return
+        if self._would_start_anew(vote):
             return
         connected = {
             p
@@ -243,6 +245,10 @@ class Election(PeerPhase):
             self._decide(vote)
         elif self.finalize_at == inf:
             self.finalize_at = peer.now + peer.timing.finalize_wait
+
+    def _would_start_anew(self, vote: Vote) -> bool:
+        """L20: those who lost their disks wait for a survivor; among themselves they would begin from nothing."""
+        return self.peer.unsafe_rejoin_empty and vote.epoch == 0
 
     def _decide(self, vote: Vote) -> None:
         if vote.leader == self.peer.process:
