@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The client: plays, reads, measures, watches. Everything is in zabzmq/cli/client.py."""
 
-from zabzmq.cli.client import main
+from zabzmq.cli.start import start
 
 if __name__ == "__main__":
-    main()
+    start("zabzmq.cli.client")
