@@ -96,6 +96,7 @@ class One:
         epochs: Epochs = JOINED,
         timing: Timing | None = None,
         bootstrap_all: bool = False,
+        unsafe_rejoin_empty: bool = False,
     ) -> None:
         self.now = 1000.0
         self.voters = Voters(tuple(PeerId(i) for i in range(voters)))
@@ -112,6 +113,7 @@ class One:
             Random(me),
             timing or Timing(),
             bootstrap_all=bootstrap_all,
+            unsafe_rejoin_empty=unsafe_rejoin_empty,
         )
         self._take(self.peer.start(self.now))
 

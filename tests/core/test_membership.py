@@ -461,6 +461,22 @@ def test_a_majority_wiped_never_forms_a_quorum() -> None:
     assert not ensemble.epochs(0).joined and not ensemble.epochs(1).joined
 
 
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_going_on_without_the_lost_disks_counts_and_admits_who_was_admitted_before(unsafe: bool) -> None:
+    """L20: somebody decided it on every node; a later leader without the option agrees by the ADMIT."""
+    one = One(0, batches=(batch(1, 1, ZERO, admit=Admit(PeerId(1), 777)),), unsafe_rejoin_empty=unsafe)
+    one.elect()
+    rejoined = one.info(1, accepted=0)
+    one.disk()
+    one.ack_epoch(rejoined, History(), current=0)
+    one.disk()
+    assert (one.place == (State.LEADING, Phase.SYNCHRONIZATION)) is unsafe
+    if unsafe:
+        one.ack_new_leader(rejoined)
+        assert one.place == LEADING
+        assert one.peer.history.last_admit(PeerId(1)) == rejoined.learner.life
+
+
 def test_a_wiped_single_node_starts_empty() -> None:
     """L19"""
     ensemble = Ensemble(1)
