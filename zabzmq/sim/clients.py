@@ -171,7 +171,7 @@ class SimClient:
             return
         room = self.window - len(self.pending)
         if room > 0:
-            count = min(self.left, self.dice.randint(1, room))
+            count = min(self.left, self.dice.randint((room + 1) // 2, room))
             self.left -= count
             writes = 0
             for _ in range(count):

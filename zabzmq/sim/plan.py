@@ -84,7 +84,7 @@ def draw(dice: Random, nodes: int) -> Plan:
     faults = tuple(dice.sample(kinds, dice.randint(2, 6)))
     if nodes <= 2:
         faults = tuple(kind for kind in faults if kind is not Fault.WIPE)
-    hb = dice.choice((40.0, 60.0, 60.0, 90.0))
+    hb = dice.choice((50.0, 60.0, 90.0))
     peer_timeout = hb * dice.choice((8.4, 10.0))
     if dice.random() < 0.15:
         # Two candidates at a time, for long, over slow disks: what V1, V2 and S7 are about.
@@ -102,7 +102,7 @@ def draw(dice: Random, nodes: int) -> Plan:
         hb_interval=hb,
         peer_timeout=peer_timeout,
         quorum_timeout=peer_timeout * 0.8,
-        idle_hb_interval=dice.choice((200.0, 500.0)),
+        idle_hb_interval=dice.choice((300.0, 500.0)),
         finalize_wait=dice.choice((5.0, 20.0)),
         discovery_timeout=discovery_timeout,
         backoff_min=min(50.0, discovery_timeout / 20),
@@ -122,15 +122,15 @@ def draw(dice: Random, nodes: int) -> Plan:
         weather=weather,
         faults=faults,
         pause_between=pause_between,
-        fault_ms=300.0 + 600.0 * dice.random(),
+        fault_ms=200.0 + 400.0 * dice.random(),
         first_fault=first_fault,
         down_ms=dice.choice((20.0, 100.0, 300.0)),
         heal_ms=heal_ms,
-        turn_ms=dice.choice((0.02, 0.1, 1.0)),
+        turn_ms=dice.choice((0.1, 0.6, 2.0)),
         sync_ms=sync_ms,
         slow_sync=slow_sync,
-        clients=dice.randint(2, 4),
-        operations=dice.choice((20, 28, 40)),
+        clients=dice.randint(2, 3),
+        operations=dice.choice((20, 30, 42)),
         window=window,
         keys=dice.choice((1, 3, 6)),
         think=dice.choice((10.0, 40.0, 90.0)),
