@@ -174,6 +174,21 @@ def test_a_leader_and_a_follower_join_with_their_first_promise() -> None:
         assert first.epochs == Epochs(1, 0, True)
 
 
+def test_a_first_start_that_hears_of_an_epoch_before_it_leads_steps_down() -> None:
+    """V5: or it counts its own disk, which has forgotten what it promised."""
+    one = One(1, 3, epochs=FRESH)
+    one.meet(0, 2)
+    for other in (0, 2):
+        one.looking(other, 1, current=0, joined=False)
+    assert one.place == (State.LEADING, Phase.DISCOVERY)
+    one.beat(2, epoch=1)
+    one.decided(2, 1, state=State.FOLLOWING, current=1)
+    one.info(process(0), accepted=1)
+    one.info(process(2), accepted=1)
+    assert one.place[0] is State.LOOKING
+    assert not one.did(SaveEpochs)
+
+
 # ---- admission: the leader ----------------------------------------------------------------------------------------
 
 
@@ -253,8 +268,8 @@ def test_who_has_joined_needs_no_admit() -> None:
     assert one.did(Append) == []
 
 
-def test_a_leader_at_its_last_counter_admits_nobody() -> None:
-    """B9"""
+def test_a_leader_at_its_last_counter_leaves_the_admission_to_the_next_epoch() -> None:
+    """B9, L13b: without a request to come it would stay, and the wiped voter would never count."""
     one = One(0, 3, timing=Timing(max_counter=1))
     one.lead(1)
     one.request()
@@ -263,7 +278,11 @@ def test_a_leader_at_its_last_counter_admits_nobody() -> None:
     one.ack_epoch(wiped, current=0, counted=False)
     one.disk()
     one.ack_new_leader(wiped)
-    assert one.place == LEADING and one.peer.history.last == Zxid(2, 1)
+    assert one.peer.history.last == Zxid(2, 1)
+    assert one.place == LEADING, "its last transaction is not committed yet"
+    one.hear(1, Ack(2, Zxid(2, 1)), LinkId(process(1), 1))
+    assert one.peer.committed == Zxid(2, 1)
+    assert one.place[0] is State.LOOKING
 
 
 def test_a_life_that_was_replaced_is_synchronized_and_counts_nowhere() -> None:

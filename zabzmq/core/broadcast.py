@@ -210,8 +210,12 @@ class LeaderBroadcast(LeaderSynchronization):
         admitted = peer.history.last_admit(who)
         # L20: one that counts, having lost its disk, is admitted too, or a leader after us would ignore it (L18).
         owed = not learner.joined or (peer.unsafe_rejoin_empty and admitted is not None)
-        if owed and admitted != life and self._counter() < peer.timing.max_counter:
+        if not owed or admitted == life:
+            return
+        if self._counter() < peer.timing.max_counter:
             self._propose(1, 0, Admit(who, life), b"")
+        else:
+            self._resign()  # B9: or it would wait for the next request to end this epoch, perhaps for ever
 
     def on_epoch_too_old(self, learner: Learner, nack: Nack) -> None:
         """V4: otherwise that peer could never rejoin; but not more than once in a while."""

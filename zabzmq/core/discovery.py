@@ -161,6 +161,10 @@ class LeaderDiscovery(PeerPhase):
             here.add(peer.id)
         if not peer.voters.is_quorum(here):
             return
+        if peer.id not in here:
+            # V5: elected as a first start, and since then a voter was heard that has been in an epoch.
+            peer.leave("an empty disk may not lead beside one that has been in an epoch")
+            return
         tenure.epoch = 1 + max(peer.epochs.accepted, peer.max_epoch_seen)
         # L13a: joined is set with the first counted promise, our own included.
         peer.save_epochs(Epochs(tenure.epoch, peer.epochs.current, peer.epochs.joined or fresh))
