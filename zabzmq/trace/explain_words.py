@@ -1,0 +1,65 @@
+"""What `explain` can say: every sentence under its code. docs/explain.md holds the same table for people and the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WORDS: Final[dict[str, str]] = {
+    # ---- an entry
+    "entry.committed": "{z} is committed: {have} had it on disk, {need} are needed",
+    "entry.inherited": "{z} is committed: epoch {epoch} began with it, and {have} took that history over",
+    "entry.heard": "{z} is committed: node {n} was told so by {by}",
+    "entry.applied": "applied by {nodes}, state {digest}",
+    "entry.waiting": "{z} is not committed: {have} of the {need} nodes needed are known to have it on disk",
+    "entry.deposed": "leader {n} gave up before a quorum had it: {text}",
+    "entry.open": "it is undecided: node {n} has it, and the next leader commits it if it has it too",
+    "entry.replaced": "{z} is not committed and never will be: epoch {epoch} began with {end}, without it",
+    "entry.cut": "node {n} cut it off: its log went back from {was} to {to}, where it parts from leader {leader}'s",
+    "entry.unproposed": "{z} was not proposed: epoch {epoch} got as far as {last}",
+    "entry.untold": "no event here speaks of {z}",
+    # ---- why a voter has not acknowledged
+    "voter.writing": "node {n} received it {ago} ago, and its disk has not finished the write",
+    "voter.ack_lost": "node {n} has it on disk and sent its ACK, which leader {leader} has not received",
+    "voter.syncing": "node {n} may not acknowledge it yet: it is still in synchronization",
+    "voter.uncounted": "node {n} does not count: its disk is empty, and no quorum has admitted it yet",
+    "voter.unreached": "it was sent to node {n} {ago} ago and has not arrived",
+    "voter.dropped": "the {type} between leader {leader} and node {n} was dropped: {fault}",
+    "voter.unlinked": "it was not sent to node {n}: leader {leader} has no link with it",
+    "voter.elsewhere": "node {n} follows leader {leader} of epoch {epoch}",
+    # ---- a node
+    "node.leads": "node {n} leads epoch {epoch}: {have} hold the history it began with, {need} are needed",
+    "node.leading": "node {n} is elected and leads nobody yet: it is in {phase} of epoch {epoch}",
+    "node.follows": "node {n} follows node {leader} in epoch {epoch}, {phase}",
+    "node.looking": "node {n} looks for a leader since {ago}: {text}",
+    "node.alone": "it hears {up}, and {need} nodes are needed to elect a leader",
+    "node.uncounted": "its disk is empty, so it may neither vote nor lead before a quorum admits it",
+    "node.synced": "leader {leader} brought it up to date by {method}: {how}",
+    "node.behind": "it is behind: it has applied {applied}, and {committed} is committed",
+    "node.current": "it is up to date: it has applied {applied}, and nothing later is known to be committed",
+    "node.stale": "what it answers by itself may be old: it heard of no commit after {applied} since {ago}",
+    "node.truncated": "node {n} cut its log back from {was} to {to}: what followed is not in leader {leader}'s history",
+    "node.refused": "it refused {count} operations: {text}",
+    "node.undecided": "it stopped leading with {count} operations undecided, {z0} to {z}: each may yet be committed",
+    "node.paused": "it stood still, and drained its sockets before it looked at its clocks again",
+    "node.fault": "on purpose: {what}",
+    "node.failed": "node {n} gave up rather than risk a wrong answer: {text}",
+    "node.stopped": "node {n} is down: {text}",
+    "node.crashed": "node {n} is down: it was ended on purpose ({what})",
+    "node.silent": "node {n} is down or stands still: its events end {ago} before the others', without a word of stopping",
+    "node.restarted": "it had been down before: that process told nothing after {z}",
+    "node.untold": "no event here is of node {n}",
+    # ---- the last election
+    "election.cause": "node {n} looked for a leader: {text}",
+    "election.won": "node {n} was elected by {have}, {need} are needed; the vote was {vote}",
+    "election.lost": "node {n} was not elected: {mine} is less than {theirs}, {reason}",
+    "election.early": "node {n} was not elected though {mine} is more than {theirs}: it was not heard in time",
+    "election.same": "node {n} voted for {candidate} from the start",
+    "election.uncounted": "node {n} did not count: its disk is empty",
+    "election.absent": "node {n} took no part: it was not heard",
+    "election.epoch": "epoch {epoch} is one more than any epoch promised before",
+    "election.promised": "{have} promised to take part in no older epoch, {need} are needed",
+    "election.established": "{have} hold its history up to {z}, {need} are needed: epoch {epoch} began",
+    "election.unfinished": "no leader is established: node {n} is {role} in {phase}, {text}",
+    "election.unsupported": "nobody is elected: the votes are {votes}, and {need} equal ones are needed",
+    "election.untold": "no event here tells of an election",
+}
