@@ -44,6 +44,9 @@ FOLLOWING = (State.FOLLOWING, Phase.BROADCAST)
 LEAVING = (State.LOOKING, Phase.QUIESCE)
 
 
+COMMIT_DELAY = Timing().commit_delay
+
+
 def z(counter: int, epoch: int = 2) -> Zxid:
     return Zxid(epoch, counter)
 
@@ -166,6 +169,7 @@ def test_leader_commits_only_with_a_quorum(voters: int, acks: list[int], own: bo
     if own:
         one.disk()
     assert (one.peer.committed == z(1)) is committed
+    one.tick(COMMIT_DELAY)
     assert (Publish(Commit(2, z(1))) in one.said) is committed
 
 
@@ -200,8 +204,49 @@ def test_one_ack_speaks_for_all_before_it() -> None:
     one.disk()
     before = len(one.said)
     ack(one, links[0], z(30))
+    one.tick(COMMIT_DELAY)
     assert one.sent(Commit, one.said[before:]) == [Commit(2, z(30))]
     assert one.did(Deliver, one.said[before:]) == [Deliver(z(30))]
+
+
+def test_a_commit_is_published_a_moment_later_and_once() -> None:
+    """B2: two watermarks within that moment are one message."""
+    one, links = leading()
+    one.request()
+    one.request()
+    one.disk()
+    ack(one, links[0], z(1))
+    one.tick(COMMIT_DELAY - 1)
+    ack(one, links[0], z(2))
+    assert one.sent(Commit) == []
+    assert one.peer.next_deadline == one.now + 1
+    one.tick(1)
+    one.tick(1)
+    assert one.sent(Commit) == [Commit(2, z(2))]
+
+
+def test_a_proposal_that_tells_everyone_takes_the_place_of_a_commit() -> None:
+    """B2: a busy cluster is told what is committed by what it is sent anyway."""
+    one, links = leading()
+    one.request()
+    one.disk()
+    ack(one, links[0], z(1))
+    one.request()
+    assert [one.to(link, Propose)[-1].committed for link in links] == [z(1), z(1)]
+    one.tick(COMMIT_DELAY)
+    assert one.sent(Commit) == []
+
+
+def test_a_proposal_that_one_learner_is_not_sent_leaves_the_commit_due() -> None:
+    """B2, B6"""
+    one, links = leading(timing=Timing(window_bytes=100))
+    one.request(1, b"x" * 200)
+    one.disk()
+    ack(one, links[0], z(1))
+    one.request()
+    assert len(one.to(links[0], Propose)) == 2 and len(one.to(links[1], Propose)) == 1
+    one.tick(COMMIT_DELAY)
+    assert one.sent(Commit) == [Commit(2, z(1))]
 
 
 def test_late_and_repeated_acks_change_nothing() -> None:
@@ -214,6 +259,7 @@ def test_late_and_repeated_acks_change_nothing() -> None:
     for stale in (z(2), z(1), ZERO, Zxid(1, 7)):
         ack(one, links[0], stale)
     assert one.peer.committed == z(2) and not one.closed(links[0])
+    one.tick(COMMIT_DELAY)
     assert one.sent(Commit) == [Commit(2, z(2))]
 
 

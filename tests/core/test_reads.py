@@ -216,6 +216,17 @@ def test_a_follower_asks_its_leader_for_the_index() -> None:
     assert one.did(ReadReady) == [ReadReady(3, Zxid(2, 5))]
 
 
+def test_a_followers_read_need_not_wait_for_commit() -> None:
+    """The index is committed, and COMMIT may be a moment behind (B2)."""
+    one = One(0)
+    link = one.follower()
+    one.hear(1, Propose(2, (batch(2, 1, ZERO),), ZERO), link)
+    one.disk()
+    one.step(Read(3))
+    one.hear(1, ReadIndexReply(2, 3, Zxid(2, 1)), link)
+    assert one.delivered == Zxid(2, 1)
+
+
 def test_a_follower_that_loses_its_leader_fails_its_reads() -> None:
     one = One(0)
     link = one.follower()

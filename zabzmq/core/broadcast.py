@@ -55,6 +55,7 @@ class LeaderBroadcast(LeaderSynchronization):
         self.confirmed_seq = 0  # the heartbeat up to which a quorum has echoed
         self.fresh_seq = 0  # F5: nothing is committed or answered before this heartbeat is echoed by a quorum
         self.resigning = False
+        self.commit_due = inf  # when the watermark is published, unless proposals have carried it to everyone by then
         peer.deliver()
         for learner in list(self.tenure):
             if learner.new_leader_acked:
@@ -63,10 +64,13 @@ class LeaderBroadcast(LeaderSynchronization):
     # ---- time: check-quorum
 
     def deadline(self) -> float:
-        return inf  # every tick of the heartbeat is soon enough for all that is watched here
+        return self.commit_due  # for the rest, every tick of the heartbeat is soon enough
 
     def on_tick(self) -> None:
         peer = self.peer
+        if peer.now >= self.commit_due:
+            self.commit_due = inf
+            peer.emit(Publish(Commit(self.tenure.epoch, peer.committed)))
         if peer.now >= peer.hb_at + peer.timing.hb_interval:
             self.beat()
         self.drop_silent_learners()
@@ -129,6 +133,7 @@ class LeaderBroadcast(LeaderSynchronization):
         # One message value for all whose cursor stands at `prev`: the wire encodes it once. Everyone who was sent
         # NEWLEADER is among them, not only who acked it (B7); the others' cursors get there through the log.
         proposal = Propose(self.tenure.epoch, batches, peer.committed)
+        all_told = True
         for learner in self.tenure:
             if (
                 learner.new_leader_sent
@@ -138,6 +143,10 @@ class LeaderBroadcast(LeaderSynchronization):
             ):
                 learner.flew(last, size, peer.now)
                 peer.emit(Send(learner.link, proposal))
+            else:
+                all_told = False
+        if all_told:
+            self.commit_due = inf
         return batch
 
     def _resign(self) -> None:
@@ -193,7 +202,8 @@ class LeaderBroadcast(LeaderSynchronization):
         peer.committed = watermark
         while self.outstanding and self.outstanding[0][0] <= watermark:
             self.outstanding_bytes -= self.outstanding.popleft()[1]
-        peer.emit(Publish(Commit(self.tenure.epoch, watermark)))
+        # While clients are busy the next proposal is about to tell it, and saves everyone a message and a wake-up.
+        self.commit_due = min(self.commit_due, peer.now + peer.timing.commit_delay)
         peer.deliver()
         if self.resigning:
             self._resign()
@@ -352,6 +362,7 @@ class LearnerBroadcast(LearnerSynchronization):
             if message.ticket not in self.reads:
                 raise RemoteProtocolError("READ_INDEX_REPLY nobody asked for")
             self.reads.remove(message.ticket)
+            self.on_watermark(message.zxid)  # it is committed, and COMMIT may be a moment behind
             self.peer.emit(ReadReady(message.ticket, message.zxid))
         elif isinstance(message, Propose):
             self.on_propose(message.batches, message.committed)

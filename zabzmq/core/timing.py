@@ -25,6 +25,7 @@ class Timing:
     discovery_timeout: float = 2000
     sync_progress_timeout: float = 5000
     disk_stall: float = 1000
+    commit_delay: float = 3  # a COMMIT waits so long for a PROPOSE that can carry it (B2)
     bootstrap_wait: float = 300
     link_retry: float = 10
     backoff_min: float = 50  # F8
