@@ -19,19 +19,19 @@ class Bench:
 
     def __init__(self, seed: int = 0, platter: Platter | None = None) -> None:
         self.now = 0.0
-        self.heap: list[tuple[float, int, Callable[[], None]]] = []
+        self.heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self.heard: list[Input] = []
         self.platter = platter or Platter(1)
         self.disk = SimDisk(self.platter, Random(seed), self.later, self.heard.append, 1.0, 0.0)
 
-    def later(self, delay: float, act: Callable[[], None]) -> None:
-        heappush(self.heap, (self.now + delay, len(self.heap) + int(self.now * 1000), act))
+    def later(self, delay: float, act: Callable[..., None], *about: object) -> None:
+        heappush(self.heap, (self.now + delay, len(self.heap) + int(self.now * 1000), act, about))
 
     def pass_time(self, ms: float = 1000.0) -> None:
         until = self.now + ms
         while self.heap and self.heap[0][0] <= until:
-            self.now, _, act = heappop(self.heap)
-            act()
+            self.now, _, act, about = heappop(self.heap)
+            act(*about)
         self.now = until
 
 

@@ -39,42 +39,39 @@ class Lab:
     def __init__(self, weather: Weather | None = None, seed: int = 3) -> None:
         self.dice = Random(seed)
         self.now = 0.0
-        self.heap: list[tuple[float, int, Callable[[], None]]] = []
+        self.heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self.acts = 0
-        self.hosts: dict[PeerId, Stub | None] = {}
+        self.processes: dict[PeerId, Stub | None] = {}
         self.network = Network(self, (A, B, C), weather or Weather())
         for peer in (A, B, C):
             self.start(peer)
         self.pass_time()
 
     def start(self, peer: PeerId, incarnation: int = 1) -> Stub:
-        stub = self.hosts[peer] = Stub(peer, incarnation)
+        stub = self.processes[peer] = Stub(peer, incarnation)
         self.network.started(stub)
         return stub
 
     def kill(self, peer: PeerId) -> None:
-        stub = self.hosts[peer]
+        stub = self.processes[peer]
         assert stub is not None
-        self.hosts[peer] = None
+        self.processes[peer] = None
         self.network.died(stub)
 
     def __getitem__(self, peer: PeerId) -> Stub:
-        stub = self.hosts[peer]
+        stub = self.processes[peer]
         assert stub is not None
         return stub
 
-    def later(self, delay: float, act: Callable[[], None]) -> None:
+    def later(self, delay: float, act: Callable[..., None], *about: object) -> None:
         self.acts += 1
-        heappush(self.heap, (self.now + delay, self.acts, act))
-
-    def host(self, peer: PeerId) -> Stub | None:
-        return self.hosts[peer]
+        heappush(self.heap, (self.now + delay, self.acts, act, about))
 
     def pass_time(self, ms: float = 200.0) -> None:
         until = self.now + ms
         while self.heap and self.heap[0][0] <= until:
-            self.now, _, act = heappop(self.heap)
-            act()
+            self.now, _, act, about = heappop(self.heap)
+            act(*about)
         self.now = until
 
     def link(self, learner: PeerId, leader: PeerId, number: int = 1) -> LinkId:

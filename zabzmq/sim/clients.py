@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Raw
 
@@ -47,7 +47,7 @@ class Service(Protocol):
     dice: Random
     now: float
 
-    def later(self, delay: float, act: Callable[[], None]) -> None: ...
+    def later(self, delay: float, act: Callable[..., None], *about: Any) -> None: ...
     def ask(self, client: SimClient, node: PeerId, request: ClientRequest) -> None: ...
     def place(self, session: SessionId, seq: int) -> Zxid | None: ...
     def told(self, node: PeerId, session: Zxid, seq: int, results: list[Result]) -> None: ...
@@ -219,7 +219,7 @@ class SimClient:
         timeout = int(ATTEMPT)
         queries = Raw(encode([reading.query]))
         self.service.ask(self, reading.node, ReadMany(rid, reading.linear, reading.min_zxid, timeout, queries))
-        self.service.later(ATTEMPT * (1 + 0.3 * self.dice.random()), lambda: self._read_again(rid))
+        self.service.later(ATTEMPT * (1 + 0.3 * self.dice.random()), self._read_again, rid)
 
     def _read_again(self, rid: int) -> None:
         reading = self.reads.pop(rid, None)

@@ -29,7 +29,7 @@ from zabzmq.core.inputs import (
 from zabzmq.core.zxid import ZERO, LinkId, Zxid
 
 Post: TypeAlias = Callable[[Input], None]
-Later: TypeAlias = Callable[[float, Callable[[], None]], None]
+Later: TypeAlias = Callable[..., None]
 
 
 class BatchList:
@@ -254,11 +254,11 @@ class SimDisk:
     def _answer(self, event: Input) -> None:
         """A read is answered out of the writer's order, and soon."""
 
-        def answer() -> None:
-            if not self.dead:
-                self.post(event)
+        self.later(0.05 + 0.1 * self.dice.random(), self._post, event)
 
-        self.later(0.05 + 0.1 * self.dice.random(), answer)
+    def _post(self, event: Input) -> None:
+        if not self.dead:
+            self.post(event)
 
     def _ask(self, *job: object) -> None:
         self.queue.append(job)
@@ -282,8 +282,7 @@ class SimDisk:
             self._finish_later(self._sync_time())
 
     def _finish_later(self, delay: float) -> None:
-        job = self.job
-        self.later(delay, lambda: self._finish(job))
+        self.later(delay, self._finish, self.job)
 
     def _finish(self, job: int) -> None:
         if self.dead or job != self.job:

@@ -8,13 +8,13 @@ numbering (net/link.py) must keep it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zabzmq.core.inputs import Input, LinkLost, LinkUp, MeshDown, MeshUp, Received
-from zabzmq.core.messages import LinkMessage, Message, Notification, PubMessage
+from zabzmq.core.messages import LinkMessage, Notification, PubMessage
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId
 from zabzmq.net.client_wire import ClientReply, Committed
 from zabzmq.net.link import Links
@@ -59,8 +59,11 @@ class Fabric(Protocol):
     dice: Random
     now: float
 
-    def later(self, delay: float, act: Callable[[], None]) -> None: ...
-    def host(self, peer: PeerId) -> Host | None: ...
+    @property
+    def processes(self) -> Mapping[PeerId, Host | None]:
+        """Who lives."""
+
+    def later(self, delay: float, act: Callable[..., None], *about: Any) -> None: ...
 
 
 class Frame(NamedTuple):
@@ -92,7 +95,10 @@ class Network:
 
     def __init__(self, fabric: Fabric, peers: tuple[PeerId, ...], weather: Weather) -> None:
         self.fabric = fabric
+        self.processes = fabric.processes
+        self.later = fabric.later
         self.dice = fabric.dice
+        self.roll = fabric.dice.random
         self.peers = peers
         self.weather = weather
         self.delivered = 0
@@ -106,9 +112,9 @@ class Network:
 
     def _delay(self) -> float:
         weather = self.weather
-        roll = self.dice.random()
+        roll = self.roll()
         if roll < weather.slow:
-            return weather.delay * (1 + weather.slow_by * self.dice.random())
+            return weather.delay * (1 + weather.slow_by * self.roll())
         return weather.delay * (0.5 + roll)
 
     def set_cut(self, source: PeerId, target: PeerId, on: bool) -> None:
@@ -116,7 +122,7 @@ class Network:
         pair = (source, target)
         if on:
             self.cut.add(pair)
-            self.fabric.later(TIMEOUT * (0.5 + self.dice.random()), lambda: self._cut_noticed(source, target))
+            self.later(TIMEOUT * (0.5 + self.dice.random()), self._cut_noticed, source, target)
         else:
             self.cut.discard(pair)
             for connection in list(self.connections.values()):
@@ -161,62 +167,72 @@ class Network:
         def connected() -> None:
             if self.mesh_tries[pair] != attempt or pair in self.mesh:
                 return
-            host = self.fabric.host(source)
+            host = self.processes.get(source)
             blocked = pair in self.cut or (target, source) in self.cut
-            if host is None or self.fabric.host(target) is None or blocked:
+            if host is None or self.processes.get(target) is None or blocked:
                 return
             self.mesh.add(pair)
             host.hear(MeshUp(target))
 
-        self.fabric.later(2 * self._delay() + 20 * self.dice.random(), connected)
+        self.later(2 * self._delay() + 20 * self.dice.random(), connected)
 
     def _lose_mesh(self, source: PeerId, target: PeerId) -> None:
         pair = (source, target)
         self.mesh_tries[pair] = self.mesh_tries.get(pair, 0) + 1
         if pair in self.mesh:
             self.mesh.discard(pair)
-            host = self.fabric.host(source)
+            host = self.processes.get(source)
             if host is not None:
                 host.hear(MeshDown(target))
 
     def vote(self, source: Host, target: PeerId, message: Notification) -> None:
         if (source.process.peer, target) in self.mesh:
             weather = self.weather
-            self._datagram(source, target, message, weather.vote_loss, weather.vote_twice)
+            event = Received(source.process, None, message)
+            self._datagram(
+                source.process.peer, target, event, weather.vote_loss, weather.vote_twice, self._vote_arrives
+            )
 
     def publish(self, source: Host, message: PubMessage) -> None:
-        weather = self.weather
+        weather, mesh = self.weather, self.mesh
         sender = source.process.peer
+        event = Received(source.process, None, message)
         for target in self.peers:
             # SUB connects as the mesh does.
-            if target != sender and (target, sender) in self.mesh and (target, sender) not in self.pub_off:
-                self._datagram(source, target, message, weather.pub_loss, weather.pub_twice)
+            if target != sender and (target, sender) in mesh and (target, sender) not in self.pub_off:
+                self._datagram(sender, target, event, weather.pub_loss, weather.pub_twice, self._publication_arrives)
 
-    def _datagram(self, source: Host, target: PeerId, message: Message, loss: float, twice: float) -> None:
-        if (source.process.peer, target) in self.cut:
+    def _datagram(
+        self,
+        source: PeerId,
+        target: PeerId,
+        event: Received,
+        loss: float,
+        twice: float,
+        arrives: Callable[[Host, Received], None],
+    ) -> None:
+        if (self.cut and (source, target) in self.cut) or (loss and self.roll() < loss):
             return
-        if loss and self.dice.random() < loss:
-            return
-        host = self.fabric.host(target)
-        if host is None:
-            return
-        event = Received(source.process, None, message)
-        self.fabric.later(self._delay(), lambda: self._arrive(host, event))
-        if twice and self.dice.random() < twice:
-            self.fabric.later(self._delay(), lambda: self._arrive(host, event))
+        host = self.processes[target]
+        if host is not None:
+            self.later(self._delay(), arrives, host, event)
+            if twice and self.roll() < twice:
+                self.later(self._delay(), arrives, host, event)
 
-    def _arrive(self, host: Host, event: Received) -> None:
+    def _publication_arrives(self, host: Host, event: Received) -> None:
+        """A SUB is one FIFO to one address: nothing of a process before after what its successor said."""
+        sender = self.processes[event.source.peer]
+        if sender is not None and sender.process == event.source:
+            self._arrive(host, event, True)
+
+    def _vote_arrives(self, host: Host, event: Received) -> None:
+        self._arrive(host, event, False)
+
+    def _arrive(self, host: Host, event: Received, over_pub: bool) -> None:
         """Only at the process it was meant for, and only while that lives."""
-        if self.fabric.host(host.process.peer) is not host:
+        if self.processes[host.process.peer] is not host:
             return
-        source = event.source
-        over_pub = not isinstance(event.message, Notification)
-        if over_pub:
-            # A SUB is one FIFO to one address: nothing of a process before after what its successor said.
-            sender = self.fabric.host(source.peer)
-            if sender is None or sender.process != source:
-                return
-        verdict = host.links.heard(source, newer=over_pub)
+        verdict = host.links.heard(event.source, newer=over_pub)
         for link, why in verdict.lost:
             host.hear(LinkLost(link, why))
         if verdict.reason is None:
@@ -225,7 +241,7 @@ class Network:
 
     def resubscribe(self, host: Host, target: PeerId) -> None:
         pair = (host.process.peer, target)
-        self.fabric.later(5 + 20 * self.dice.random(), lambda: self.pub_off.discard(pair))
+        self.later(5 + 20 * self.dice.random(), self.pub_off.discard, pair)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
@@ -237,23 +253,23 @@ class Network:
             self._lose(learner, link, "refused")
 
         def shaken() -> None:
-            leader = self.fabric.host(target)
-            if leader is None or self.fabric.host(ends[0]) is not learner:
+            leader = self.processes.get(target)
+            if leader is None or self.processes.get(ends[0]) is not learner:
                 refused()
             elif learner.links.is_open(link):
                 self.connections[link] = Connection(link, learner, leader)
                 learner.hear(LinkUp(link))
 
         if ends in self.cut or ends[::-1] in self.cut:
-            self.fabric.later(CONNECT_TIMEOUT, refused)
-        elif self.fabric.host(target) is None:
-            self.fabric.later(0.2, refused)
+            self.later(CONNECT_TIMEOUT, refused)
+        elif self.processes.get(target) is None:
+            self.later(0.2, refused)
         else:
-            self.fabric.later(2 * self._delay(), shaken)
+            self.later(2 * self._delay(), shaken)
 
     def _lose(self, host: Host, link: LinkId, why: str) -> None:
         """Tell a process that a link is over, unless it knows."""
-        if self.fabric.host(host.process.peer) is host and host.links.closed(link):
+        if self.processes.get(host.process.peer) is host and host.links.closed(link):
             host.hear(LinkLost(link, why))
 
     def send(self, source: Host, link: LinkId, message: LinkMessage | None) -> None:
@@ -265,17 +281,17 @@ class Network:
         if connection.broken:
             if side == 1:
                 # EHOSTUNREACH (T7): not in the middle of a step, as every failure.
-                self.fabric.later(0.0, lambda: self._lose(source, link, "unreachable"))
+                self.later(0.0, self._lose, source, link, "unreachable")
             return
         weather = self.weather
         frame = Frame(link, out.seq, source.process, out.peer, out.incarnation, message)
-        if weather.link_break and self.dice.random() < weather.link_break:
+        if weather.link_break and self.roll() < weather.link_break:
             self.break_link(connection, "reset")
             return
-        if weather.link_loss and self.dice.random() < weather.link_loss:
+        if weather.link_loss and self.roll() < weather.link_loss:
             return
         self._carry(connection, side, frame)
-        if weather.link_twice and self.dice.random() < weather.link_twice:
+        if weather.link_twice and self.roll() < weather.link_twice:
             self._carry(connection, side, frame)
 
     def _carry(self, connection: Connection, side: int, frame: Frame) -> None:
@@ -286,11 +302,10 @@ class Network:
         now = self.fabric.now
         arrives = max(now + self._delay(), connection.ready_at[side])
         connection.ready_at[side] = arrives
-        host = hosts[1 - side]
-        self.fabric.later(arrives - now, lambda: self._frame_arrives(host, frame))
+        self.later(arrives - now, self._frame_arrives, hosts[1 - side], frame)
 
     def _frame_arrives(self, host: Host, frame: Frame) -> None:
-        living = self.fabric.host(host.process.peer)
+        living = self.processes[host.process.peer]
         if living is not host:
             # The process is gone. Rarely its successor gets what was meant for it; T1 keeps it out.
             if living is None or self.dice.random() >= self.weather.stale:
@@ -347,7 +362,7 @@ class Network:
         elif self.dice.random() < 0.5:
             delay = max(delay, connection.ready_at[1 - side] - self.fabric.now)
         host = connection.hosts[side]
-        self.fabric.later(delay, lambda: self._gone(connection, host, why))
+        self.later(delay, self._gone, connection, host, why)
 
     def _gone(self, connection: Connection, host: Host, why: str) -> None:
         self._lose(host, connection.link, why)
@@ -375,10 +390,10 @@ class Network:
     def _mesh_down_later(self, source: PeerId, target: PeerId, delay: float) -> None:
         def down() -> None:
             self._lose_mesh(source, target)
-            if self.fabric.host(target) is not None and self.fabric.host(source) is not None:
+            if self.processes.get(target) is not None and self.processes.get(source) is not None:
                 self._connect_mesh(source, target)
 
-        self.fabric.later(delay, down)
+        self.later(delay, down)
 
 
 class SimTransport:

@@ -36,6 +36,7 @@ from zabzmq.sim.disk import Platter
 
 CLAIMS = frozenset({FollowerInfo, LeaderInfo, AckEpoch, NewLeader, AckNewLeader, Ack})
 ACKNOWLEDGES = frozenset({Ack, AckNewLeader, HbEcho})
+SPEAKS_OF_DISK = CLAIMS | ACKNOWLEDGES
 
 # Refusals that no fault of a peer is needed for: a restarted leader answers the link meant for the process before.
 WEATHER = ("promise of a life", "another process than the one elected")
@@ -68,6 +69,7 @@ class Watcher:
         self.seen: dict[PeerId, Seen] = {}
         self.leader_of: Callable[[LinkId], ProcessId | None] = lambda link: None
         self.excused: Callable[[PeerId, str], bool] = lambda peer, why: False
+        self.moved: Callable[[PeerId, Moved], None] = lambda peer, move: None
 
         self.leading: dict[PeerId, int] = {}
         self.established: dict[int, ProcessId] = {}
@@ -146,12 +148,14 @@ class Watcher:
             self._on_installed(seen, event.zxid)
         elif type(event) is Quiesced and event.history.snapshot > seen.delivered:
             self._on_installed(seen, event.history.snapshot)  # by a write in flight as its role was left
+        if not effects:
+            return
         handlers = self._on_effect
         try:
             for effect in effects:
-                handler = handlers.get(type(effect))
-                if handler is not None:
-                    handler(seen, effect)
+                kind = type(effect)
+                if kind in handlers:
+                    handlers[kind](seen, effect)
         except InvariantViolation as violation:
             self.violations.append(violation)
 
@@ -159,7 +163,7 @@ class Watcher:
         """What is said of a disk must be on it. Nearly half of all effects come here."""
         message = effect.message
         kind = type(message)
-        if kind not in CLAIMS and kind not in ACKNOWLEDGES:
+        if kind not in SPEAKS_OF_DISK:
             return
         peer = seen.process.peer
         platter = self.platters[peer]
@@ -187,6 +191,7 @@ class Watcher:
 
     def _on_moved(self, seen: Seen, move: Moved) -> None:
         peer = seen.process.peer
+        self.moved(peer, move)
         seen.epoch = 0
         self.leading.pop(peer, None)
         platter = self.platters[peer]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from zabzmq.core.effects import Effect, Moved
+from zabzmq.core.effects import Effect
 from zabzmq.core.history import Batch
 from zabzmq.core.inputs import Input, Resumed, SnapshotTaken
 from zabzmq.core.invariants import InvariantViolation, monotonic_reads
@@ -47,12 +47,12 @@ class WatchedPeer(Peer):
     world: World
 
     def start(self, now: float) -> list[Effect]:
-        effects = super().start(now)
+        effects = Peer.start(self, now)
         self.world.on_step(self, None, effects)
         return effects
 
     def step(self, now: float, event: Input) -> list[Effect]:
-        effects = super().step(now, event)
+        effects = Peer.step(self, now, event)
         self.world.on_step(self, event, effects)
         return effects
 
@@ -100,6 +100,7 @@ class Process:
         plan, platter = world.plan, world.platters[process.peer]
         self.world = world
         self.process = process
+        self.turn_ms = plan.turn_ms
         self.links = Links(process)
         self.inbox: deque[Input | FromClient] = deque()
         self.paused_at: float | None = None
@@ -158,12 +159,12 @@ class Process:
             while True:
                 while inbox:
                     event = inbox.popleft()
-                    if isinstance(event, FromClient):
+                    if type(event) is FromClient:
                         node.on_client(event.client, event.request)
                         continue
-                    if isinstance(event, SnapshotTaken):
+                    if type(event) is SnapshotTaken:
                         world.watcher.on_snapshot_taken(self.process.peer, event.zxid)
-                    node.handle(event)
+                    node.handle(event)  # type: ignore[arg-type]
                 node.flush()
                 if not inbox:  # what a flush asks of the disk may be answered at once
                     break
@@ -173,16 +174,15 @@ class Process:
         if node.failed is not None:
             world.on_failed(self, node.failed)
             return
-        self.busy_until = world.now + world.plan.turn_ms * (0.5 + world.dice.random())
-        self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        deadline = self.node.next_deadline
+        now = world.now
+        self.busy_until = now + self.turn_ms * (0.5 + world.dice.random())
+        deadline = node.next_deadline
         if deadline < self.tick_at:
-            now = self.world.now
-            self.tick_at = max(deadline, now + 0.01)
-            at = self.tick_at
-            self.world.later(at - now, lambda: self._alarm(at))
+            self._set_alarm(deadline, now)
+
+    def _set_alarm(self, deadline: float, now: float) -> None:
+        self.tick_at = max(deadline, now + 0.01)
+        self.world.later(self.tick_at - now, self._alarm, self.tick_at)
 
     def _alarm(self, at: float) -> None:
         if at != self.tick_at or self.dead:
@@ -190,8 +190,9 @@ class Process:
         self.tick_at = inf
         if self.paused_at is not None:
             return
-        if self.node.next_deadline > self.world.now:
-            self._set_alarm()
+        deadline, now = self.node.next_deadline, self.world.now
+        if deadline > now:
+            self._set_alarm(deadline, now)
         else:
             self.turn()
 
@@ -224,7 +225,7 @@ class World:
         self.tell = tell  # one line per thing that happens, for people; None is fast
         self.now = 0.0
         self.clock = WorldClock(self)
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._acts = 0
         ids = tuple(PeerId(i) for i in range(self.plan.nodes))
         self.voters = Voters(ids)
@@ -233,6 +234,7 @@ class World:
         self.watcher = Watcher(self.voters, self.platters)
         self.watcher.leader_of = self._leader_of
         self.watcher.excused = self._excused
+        self.watcher.moved = lambda peer, move: self.faults.on_moved(peer, move)  # noqa: PLW0108 (made below)
         self.network = Network(self, ids, self.plan.weather)
         self.faults = Faults(self)
         self.clients = [
@@ -248,16 +250,17 @@ class World:
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
-    def later(self, delay: float, act: Callable[[], None]) -> None:
-        self._acts += 1
-        heappush(self._heap, (self.now + delay, self._acts, act))
+    def later(self, delay: float, act: Callable[..., None], *about: Any) -> None:
+        """`act(*about)` after `delay` ms."""
+        self._acts = number = self._acts + 1
+        heappush(self._heap, (self.now + delay, number, act, about))
 
     def run_until(self, at: float) -> bool:
         """Let time pass. Whether nothing was broken on the way."""
         heap, violations = self._heap, self.watcher.violations
         while heap and heap[0][0] <= at:
-            self.now, _, act = heappop(heap)
-            act()
+            self.now, _, act, about = heappop(heap)
+            act(*about)
             if violations:
                 return False
         self.now = max(self.now, at)
@@ -267,7 +270,7 @@ class World:
         """Start all, let faults happen, stop them, and wait until all is well again."""
         plan = self.plan
         for peer in self.voters.ids:
-            self.later(plan.timing.bootstrap_wait * self.dice.random(), lambda peer=peer: self.start(peer))  # type: ignore[misc]
+            self.later(plan.timing.bootstrap_wait * self.dice.random(), self.start, peer)
         for client in self.clients:
             self.later(200 + 100 * self.dice.random(), client.start)
         self.later(plan.first_fault, self.faults.begin)
@@ -301,7 +304,7 @@ class World:
         self.faults.end()
         for peer in self.voters.ids:
             if self.processes[peer] is None:
-                self.later(20 * self.dice.random(), lambda peer=peer: self.start(peer))  # type: ignore[misc]
+                self.later(20 * self.dice.random(), self.start, peer)
 
     def _is_well(self) -> bool:
         """Clients answered, one leader, all others following it up to date, equal states."""
@@ -332,9 +335,6 @@ class World:
         return f"not well {SETTLE_MS:.0f} ms after the last fault: " + "; ".join(wrong)
 
     # ---- processes -----------------------------------------------------------------------------------------------
-
-    def host(self, peer: PeerId) -> Process | None:
-        return self.processes[peer]
 
     def _new_life(self) -> int:
         return self.dice.getrandbits(48)
@@ -407,9 +407,6 @@ class World:
 
     def on_step(self, peer: Peer, event: Input | None, effects: list[Effect]) -> None:
         self.watcher.on_step(peer, event, effects)
-        for effect in effects:
-            if type(effect) is Moved:
-                self.faults.on_moved(peer.id, effect)
         if self.tell is not None:
             self.tell(f"{self.now:10.3f} {peer.id} {show(event)}")
             for done in effects:
@@ -433,12 +430,14 @@ class World:
         if not self.calm and dice.random() < 0.01:
             return
 
-        def arrive() -> None:
-            host = self.processes[node]
-            if host is not None:
-                host.hear(FromClient(client.address, request))
+        self.later(
+            CLIENT_DELAY * (0.5 + dice.random()), self._request_arrives, node, FromClient(client.address, request)
+        )
 
-        self.later(CLIENT_DELAY * (0.5 + dice.random()), arrive)
+    def _request_arrives(self, node: PeerId, asked: FromClient) -> None:
+        host = self.processes[node]
+        if host is not None:
+            host.hear(asked)
 
     def reply(self, host: Process, address: bytes, message: ClientReply) -> None:
         if not self.calm and self.dice.random() < 0.01:
@@ -447,7 +446,7 @@ class World:
         node = host.process.peer
         if self.tell is not None:
             self.say(f"node {node} answers client {client.index}: {show(message)}")
-        self.later(CLIENT_DELAY * (0.5 + self.dice.random()), lambda: client.hear(node, message))
+        self.later(CLIENT_DELAY * (0.5 + self.dice.random()), client.hear, node, message)
 
     def place(self, session: SessionId, seq: int) -> Zxid | None:
         """Where this operation took effect, if it did: an order for the linearizability check to try first."""
