@@ -17,16 +17,23 @@ PACKAGE = Path(__file__).parent.parent / "zabzmq"
 CORE_MAY_TAKE = {"__future__", "dataclasses", "enum", "math", "typing", "collections", "collections.abc"}
 
 # Longest prefix wins. What a layer may import of this project, beside itself.
-PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire")
+PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire", "zabzmq.net.faults")
 INNER = ("zabzmq.core", "zabzmq.machine", *PURE_NET, "zabzmq.server.ports", "zabzmq.trace.event")
 SERVICE_PARTS = ("zabzmq.server.replies", "zabzmq.server.reads", "zabzmq.server.commits")
 SERVER = ("zabzmq.server.service", "zabzmq.server.node")
+ENDPOINT = (
+    "zabzmq.server.observe",
+    "zabzmq.server.observe_http",
+    "zabzmq.server.observe_routes",
+    "zabzmq.server.observe_token",
+)
 LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq": (),
     "zabzmq.core": (),
     "zabzmq.machine": ("zabzmq.core",),
     "zabzmq.net.wire": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.link": ("zabzmq.core", *PURE_NET),
+    "zabzmq.net.faults": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.client_wire": ("zabzmq.core", "zabzmq.machine.operations", *PURE_NET),
     "zabzmq.net": INNER,
     "zabzmq.storage": ("zabzmq.core", "zabzmq.server.ports"),
@@ -41,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq.client": ("zabzmq.core", "zabzmq.machine", *PURE_NET),
     "zabzmq.trace": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire"),
     "zabzmq.sim": (*INNER, *SERVER, "zabzmq.trace"),
-    "zabzmq.cluster": ("zabzmq.core", "zabzmq.machine", "zabzmq.server.config", "zabzmq.client", *PURE_NET),
+    "zabzmq.cluster": ("zabzmq.core", "zabzmq.server.config", *ENDPOINT, "zabzmq.storage.synced"),
     "zabzmq.cli": ("zabzmq",),
 }
 

@@ -30,6 +30,7 @@ from zabzmq.core.zxid import LinkId, PeerId, ProcessId
 from zabzmq.net import client_wire
 from zabzmq.net.client_wire import ClientReply, ClientRequest, Committed
 from zabzmq.net.endpoints import NetConfig, bind_error
+from zabzmq.net.faults import Faults
 from zabzmq.net.link import Links, Verdict
 from zabzmq.net.wire import FRAME_BYTES_MAX, LINK, MESH, PUB, Closed, Envelope, Wire, WireError
 
@@ -151,7 +152,8 @@ def _nothing(frames: list[bytes]) -> None:
 class SocketTransport:
     """Transport over ZeroMQ. Binds at once; raises NetError if an address cannot be had."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, config: NetConfig, faults: Faults | None = None) -> None:
+        """`faults`: what is done on purpose to what is said between nodes; clients are left alone."""
         self.config = config
         self.me = config.me
         self.links = Links(config.me)
@@ -166,6 +168,7 @@ class SocketTransport:
         self.lamport = Lamport()
         """The clock that goes along with every message, for the event log."""
         self._wire = Wire(config.cluster, self.lamport)
+        self._faults = faults
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._selector = selectors.DefaultSelector()
         self._watched: int | None = None
@@ -185,7 +188,8 @@ class SocketTransport:
         self._pub_seen: dict[PeerId, tuple[int, int]] = {}
         try:
             router = self._bind(zmq.ROUTER, config.mine.peer, PEER_ROUTER)
-            self._peers = self._read_from(router, self._on_peer, PEER_MESSAGES_MAX)
+            on_peer = self._on_peer if faults is None else faults.from_route(self._on_peer)
+            self._peers = self._read_from(router, on_peer, PEER_MESSAGES_MAX)
             router = self._bind(zmq.ROUTER, config.mine.client, CLIENT_ROUTER)
             self._clients = self._read_from(router, self._on_client, CLIENT_MESSAGES_MAX)
             self._publisher = _Source(self._bind(zmq.PUB, config.mine.publish, PUBLISHER), _nothing, 0)
@@ -210,9 +214,9 @@ class SocketTransport:
             return
         route = self._routes.get(link)
         if route is None:
-            sent = self._try(self._dealers[link].source, (frame,))
+            sent = self._say(outgoing.peer, self._dealers[link].source, (frame,))
         else:
-            sent = self._try(self._peers, (route, frame))
+            sent = self._say(outgoing.peer, self._peers, (route, frame))
         if not sent:
             # T7: gone or full. A link with a hole in it is no link.
             self.unsent["link"] += 1
@@ -224,7 +228,7 @@ class SocketTransport:
             return
         # To whatever process is there: a vote is judged by who sent it, and a restarted peer needs it most.
         frame = self._wire.encode(Envelope(self.me, peer, 0, None, 0), message)
-        if not self._try(connection.source, (frame,)):
+        if not self._say(peer, connection.source, (frame,)):
             self.unsent["vote"] += 1  # not connected; votes are sent again on a timer
 
     def publish(self, message: PubMessage) -> None:
@@ -287,6 +291,8 @@ class SocketTransport:
         elif self._deadlines or self._leaving:
             due = min([*self._deadlines.values(), *(when for when, _ in self._leaving)])
             timeout_ms = min(timeout_ms, (due - time.monotonic()) * 1000)
+        if self._faults is not None:
+            timeout_ms = min(timeout_ms, self._faults.due_in)
         woken = False
         for key, _ in self._selector.select(max(0.0, timeout_ms) / 1000):
             if key.data is None:
@@ -324,6 +330,8 @@ class SocketTransport:
         """Read what is ready, a bounded part of each socket."""
         if self._deadlines or self._leaving:
             self._expire(time.monotonic())
+        if self._faults is not None:
+            self._faults.release()
         for source in list(self._ready):
             if source not in self._sources or self._read(source):
                 self._ready.pop(source, None)
@@ -525,9 +533,13 @@ class SocketTransport:
 
     def _say_closed(self, link: LinkId, peer: PeerId, incarnation: int, source: _Source, *route: bytes) -> None:
         # Number 0: whatever got lost before it, this one is understood.
-        self._try(source, (*route, self._wire.encode(Envelope(self.me, peer, incarnation, link, 0), Closed())))
+        self._say(peer, source, (*route, self._wire.encode(Envelope(self.me, peer, incarnation, link, 0), Closed())))
 
     # ---- sockets -------------------------------------------------------------------------------------------------
+
+    def _say(self, peer: PeerId, source: _Source, frames: Sequence[bytes]) -> bool:
+        """`_try`, unless a fault keeps what goes to this peer: then it is lost on the way, as far as anyone can see."""
+        return (self._faults is not None and self._faults.keeps(peer, frames[-1])) or self._try(source, frames)
 
     def _try(self, source: _Source, frames: Sequence[bytes]) -> bool:
         """Send without waiting. False: not sent, and the parts after the failed one are not tried (T7)."""
@@ -592,6 +604,8 @@ class SocketTransport:
             socket.subscribe(TOPIC_COMMIT)
         # The monitor first: it must see the first connect fail (7.4).
         monitor: zmq.Socket[bytes] = socket.get_monitor_socket(events)
+        if self._faults is not None:
+            take = self._faults.from_peer(peer, take)
         connection = _Connection(
             peer,
             self._read_from(socket, take, PEER_MESSAGES_MAX),

@@ -28,6 +28,7 @@ from zabzmq.core.errors import ZabError
 from zabzmq.core.history import Batch
 from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
+    WIRE_NAMES,
     Ack,
     AckEpoch,
     AckNewLeader,
@@ -241,6 +242,12 @@ class Envelope(NamedTuple):
     to_incarnation: int
     link: LinkId | None
     seq: int
+
+
+def name_of(frame: bytes) -> str:
+    """What kind of message this frame says it is, by its name in events; nothing else of it is looked at."""
+    type_ = _TYPES.get(frame[3]) if len(frame) > _KIND_BYTES else None
+    return "?" if type_ is None else WIRE_NAMES.get(type_, type_.__name__.upper())
 
 
 def cluster_hash(name: str) -> int:
