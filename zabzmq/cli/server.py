@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from zabzmq import __version__
-from zabzmq.cli import common
+from zabzmq.cli import common, trace_commands
 from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
 from zabzmq.server.config import NODES_MAX
 
@@ -202,6 +202,9 @@ def doctor(ctx: click.Context) -> int:
     from zabzmq.cli.server_doctor import examine
 
     return examine(settled(ctx))
+
+
+server.add_command(trace_commands.trace)
 
 
 def options(ctx: click.Context) -> str:

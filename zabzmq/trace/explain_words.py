@@ -1,4 +1,4 @@
-"""What `explain` can say: every sentence under its code. docs/explain.md holds the same table for people and the page."""
+"""What `explain` can say: every sentence under its code. docs/explain.md has the table for people and the page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WORDS: Final[dict[str, str]] = {
     "node.failed": "node {n} gave up rather than risk a wrong answer: {text}",
     "node.stopped": "node {n} is down: {text}",
     "node.crashed": "node {n} is down: it was ended on purpose ({what})",
-    "node.silent": "node {n} is down or stands still: its events end {ago} before the others', without a word of stopping",
+    "node.silent": "node {n} is down or stands still: its events end {ago} before those of others, without a goodbye",
     "node.restarted": "it had been down before: that process told nothing after {z}",
     "node.untold": "no event here is of node {n}",
     # ---- the last election
