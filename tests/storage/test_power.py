@@ -20,6 +20,7 @@ from zabzmq.core.history import Batch, Epochs, History
 from zabzmq.core.inputs import Durable as DurableInput
 from zabzmq.core.inputs import EpochsSaved, SnapshotInstalled, SnapshotStaged
 from zabzmq.core.zxid import ZERO, Zxid
+from zabzmq.storage.files import Files
 from zabzmq.storage.store import Store
 
 OLD = chain(1, 12, size=150)
@@ -48,7 +49,7 @@ class Expected:
 class Script:
     """Everything a store does, one step at a time; `expected` says what a cut now may leave."""
 
-    def __init__(self, path: Path, files: PowerFiles, image: bytes) -> None:
+    def __init__(self, path: Path, files: Files, image: bytes) -> None:
         self.expected = Expected()
         self.files = files
         self.image = image
@@ -172,7 +173,7 @@ def cut_script(path: Path, image: bytes, cut_at: int | None) -> tuple[Script, Po
     return script, files
 
 
-def recover(path: Path, files: PowerFiles | QuickFiles, check: Callable[[Store], None]) -> None:
+def recover(path: Path, files: Files, check: Callable[[Store], None]) -> None:
     again = Directory(path / "node-0", promised=False, files=files, segment_bytes=600)
     try:
         check(again.store)

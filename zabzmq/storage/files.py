@@ -8,6 +8,7 @@ OSErrors that name the file, also where the system call knew only a descriptor.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
@@ -15,6 +16,8 @@ from typing import Final
 
 from zabzmq.core.errors import StorageError
 
+RECORD: Final = "synced"
+"""The directory of that record, in a data directory."""
 _BUFFERS_MAX: Final = 1024
 """IOV_MAX: the kernel takes no more in one call."""
 
@@ -24,6 +27,14 @@ class Files:
 
     def __init__(self) -> None:
         self._paths: dict[int, str] = {}
+
+    def begin(self, directory: str) -> None:
+        """From now on this process alone uses this data directory."""
+        # A record of what was synced (synced.py) that is not kept up would be a lie.
+        shutil.rmtree(os.path.join(directory, RECORD), ignore_errors=True)
+
+    def end(self) -> None:
+        """It lets go of the directory."""
 
     def create(self, path: str) -> int:
         """A new empty file, open for writing. What is there of that name already is an error."""

@@ -99,6 +99,7 @@ class Store:
             _make_directory(files, path)
             held = lock.take(os.path.join(path, "LOCK"))
             try:
+                files.begin(path)
                 owner = (cluster, node, voters)
                 live, meta = _recover(files, path, owner, wall_us, segment_bytes, limits, on_warning)
             except BaseException:
@@ -121,6 +122,7 @@ class Store:
             ended = [self._writer.join(timeout_s), self._background.close(timeout_s), self._reader.close(timeout_s)]
             if all(ended):
                 self._forget_readers()
+                self._live.files.end()
                 os.close(self._held)
                 self._wake.close()
             # Else a thread still hangs in the disk: the lock stays ours until the process is gone.

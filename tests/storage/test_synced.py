@@ -1,0 +1,228 @@
+"""The power cut that is played: exactly what was synced is left, at whatever moment the process was killed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.storage.directory import Directory, PowerCut, QuickFiles, chain
+from tests.storage.test_power import Script, image, recover  # noqa: F401  (image is a fixture)
+from zabzmq.core.errors import StorageError
+from zabzmq.core.inputs import Durable
+from zabzmq.storage.files import RECORD, Files
+from zabzmq.storage.synced import LINES_MAX, Line, SyncedFiles, lose_power
+
+
+class Killed(SyncedFiles, QuickFiles):
+    """A process that is killed before or after its `at`-th step: a system call or a line of the journal."""
+
+    def __init__(self, at: int | None = None) -> None:
+        super().__init__()
+        self.at = at
+        self.steps = 0
+        self.is_off = False
+
+    def step(self) -> None:
+        if self.is_off or self.steps == self.at:
+            self.is_off = True
+            raise PowerCut
+        self.steps += 1
+
+    def _write(self, line: Line) -> None:
+        self.step()
+        super()._write(line)
+        self.step()
+
+    def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        self.step()
+        return super().write(fd, buffers, offset)
+
+    def cut(self, fd: int, size: int) -> None:
+        super().cut(fd, size)
+        self.step()
+
+
+def killed_script(path: Path, image: bytes, at: int | None) -> tuple[Script, Killed]:  # noqa: F811
+    path.mkdir(parents=True)
+    files = Killed(at)
+    script = Script(path / "node-0", files, image)
+    try:
+        script.run()
+    except (PowerCut, AssertionError):
+        assert files.is_off
+        if hasattr(script.directory, "store"):
+            script.directory.store.close()
+    files.end()
+    return script, files
+
+
+def test_at_whatever_step_it_comes_nothing_acknowledged_is_lost_and_the_directory_is_whole(
+    tmp_path: Path,
+    image: bytes,  # noqa: F811
+) -> None:
+    _, whole = killed_script(tmp_path / "whole", image, None)
+    assert whole.steps > 300
+    for at in range(1, whole.steps):
+        script, _ = killed_script(tmp_path / f"{at}", image, at)
+        try:
+            lose_power(str(script.path))
+            assert not (script.path / RECORD).exists()
+            recover(tmp_path / f"{at}", QuickFiles(), script.check)
+        except (AssertionError, StorageError, OSError) as error:
+            raise AssertionError(f"killed at step {at}: {error}") from error
+
+
+def test_a_process_that_goes_on_after_a_kill_keeps_the_record_of_the_one_before(
+    tmp_path: Path,
+    image: bytes,  # noqa: F811
+) -> None:
+    _, whole = killed_script(tmp_path / "whole", image, None)
+    for at in range(5, whole.steps, 9):
+        script, _ = killed_script(tmp_path / f"{at}", image, at)
+        for second in range(0, 40, 3):
+            again = Killed(second)
+            try:
+                recover(tmp_path / f"{at}", again, script.check)
+            except (PowerCut, AssertionError):
+                assert again.is_off
+            again.end()
+        lose_power(str(script.path))
+        recover(tmp_path / f"{at}", QuickFiles(), script.check)
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> tuple[Directory, SyncedFiles]:
+    """A store whose next sync will not end."""
+    files = SyncedFiles()
+    directory = Directory(tmp_path / "node-0", files=files)
+    directory.append(*chain(1, 3))
+    files.slow_down(60_000)
+    return directory, files
+
+
+def written(directory: Directory, size: int) -> Callable[[], bool]:
+    return lambda: sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*")) > size
+
+
+def until(holds: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(10_000):
+        if holds():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it never came to hold")
+
+
+def test_what_is_written_and_not_synced_is_lost_with_the_power_and_only_then(
+    held: tuple[Directory, SyncedFiles],
+) -> None:
+    directory, files = held
+    logged = sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*"))
+    tail = chain(1, 5, chain(1, 3)[-1].last)
+    directory.store.append(0, (tail[0],))
+    until(written(directory, logged))
+    grown = sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*"))
+    lost = lose_power(str(directory.path))
+    assert lost == (grown - logged, 0)
+    assert sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*")) == logged
+    files.slow_down(0)
+
+
+def test_a_slow_disk_that_is_quick_again_ends_the_sync_under_way(held: tuple[Directory, SyncedFiles]) -> None:
+    directory, files = held
+    tail = chain(1, 5, chain(1, 3)[-1].last)
+    directory.store.append(0, (tail[0],))
+    files.slow_down(0)
+    directory.wait(Durable, lambda event: event.zxid == tail[0].last)
+    assert directory.store.close()
+
+
+def test_a_replaced_file_comes_back_when_its_directory_was_not_synced(tmp_path: Path) -> None:
+    files = SyncedFiles()
+    (tmp_path / "META").write_text("old")
+    files.begin(str(tmp_path))
+    fd = files.create(str(tmp_path / "META.tmp"))
+    files.write(fd, [b"new"], 0)
+    files.sync(fd)
+    files.close(fd)
+    files.rename(str(tmp_path / "META.tmp"), str(tmp_path / "META"))
+    assert (tmp_path / "META").read_text() == "new"
+    assert lose_power(str(tmp_path)) == (0, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["META"]
+    assert (tmp_path / "META").read_text() == "old"
+
+
+def test_a_removed_file_comes_back_when_its_directory_was_not_synced_and_stays_gone_when_it_was(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    files = SyncedFiles()
+    files.begin(str(tmp_path))
+    files.remove(str(tmp_path / "a"))
+    files.sync_dir(str(tmp_path))
+    files.remove(str(tmp_path / "b"))
+    assert lose_power(str(tmp_path)) == (0, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_text() == "b"
+
+
+def test_a_directory_whose_making_was_not_synced_is_gone_with_all_that_is_in_it(tmp_path: Path) -> None:
+    files = SyncedFiles()
+    files.begin(str(tmp_path))
+    made = str(tmp_path / "gen-2")
+    files.make_dir(made)
+    fd = files.create(os.path.join(made, "snap"))
+    files.write(fd, [b"state"], 0)
+    files.sync(fd)
+    files.close(fd)
+    files.sync_dir(made)
+    assert lose_power(str(tmp_path)) == (0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_nobody_keeps_up_is_thrown_away(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "node-0", files=SyncedFiles())
+    assert directory.store.close()
+    assert (directory.path / RECORD).exists()
+    directory.reopen(files=Files())
+    directory.append(*chain(1, 1))
+    assert directory.store.close()
+    with pytest.raises(StorageError, match="--allow-faults"):
+        lose_power(str(directory.path))
+
+
+def test_a_directory_that_had_no_record_is_synced_and_gets_one(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "node-0")
+    directory.append(*chain(1, 4))
+    assert directory.store.close()
+    directory.reopen(files=SyncedFiles())
+    assert lose_power(str(directory.path)).bytes == 0
+
+
+def test_a_record_that_cannot_be_read_is_told_and_made_anew(tmp_path: Path) -> None:
+    (tmp_path / RECORD).mkdir()
+    (tmp_path / RECORD / "journal").write_bytes(b'["synced"]\n')
+    with pytest.raises(StorageError, match="cannot be read"):
+        lose_power(str(tmp_path))
+    SyncedFiles().begin(str(tmp_path))
+    assert lose_power(str(tmp_path)) == (0, 0)
+
+
+def test_the_journal_stays_short(tmp_path: Path) -> None:
+    files = Killed()
+    files.begin(str(tmp_path))
+    fd = files.create(str(tmp_path / "log"))
+    for at in range(2 * LINES_MAX):
+        files.write(fd, [b"x"], at)
+        files.sync_data(fd)
+    journal = tmp_path / RECORD / "journal"
+    assert journal.read_bytes().count(b"\n") <= LINES_MAX + 2
+    files.write(fd, [b"unsynced"], 2 * LINES_MAX)
+    files.sync_dir(str(tmp_path))
+    assert lose_power(str(tmp_path)) == (8, 0)
+    assert (tmp_path / "log").stat().st_size == 2 * LINES_MAX
