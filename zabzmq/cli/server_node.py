@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import zabzmq
 from zabzmq.cli.common import Exit, UserError, complain
+from zabzmq.cli.node_faults import NodeFaults
 from zabzmq.cli.server_observe import Operations, crash, log_teller, node_state, page_path
 from zabzmq.cluster.parent import watch_parent
 from zabzmq.core.errors import StorageError, ZabError
@@ -80,6 +81,7 @@ class NodeProcess:
         self._warnings: list[str] = []  # from any thread; told by the loop
         self._parent = watch_parent()
         self._observe_options = observe
+        self._faults = NodeFaults(id, config.ids, self._clock) if observe.allow_faults else None
         self._endpoint: Observe | None = None
         self._settle: Callable[[], None] = lambda: None  # nothing is observed yet
         self._open_logs(log_format)
@@ -140,6 +142,7 @@ class NodeProcess:
                 wall_us=time.time_ns() // 1000,
                 on_fatal=self._warnings.append,
                 on_warning=self._warnings.append,
+                files=None if self._faults is None else self._faults.disk,
             )
         except StorageError as error:
             raise UserError(str(error)) from None
@@ -150,7 +153,8 @@ class NodeProcess:
             for listen in self._config.listens
         }
         try:
-            return SocketTransport(NetConfig(self._config.cluster, store.process, nodes))
+            faults = None if self._faults is None else self._faults.net
+            return SocketTransport(NetConfig(self._config.cluster, store.process, nodes), faults)
         except NetError as error:
             other = self._config.base_port + 1000
             choose = f"      or choose: --base-port {other}" if other <= BASE_PORT_MAX else ""
@@ -203,6 +207,8 @@ class NodeProcess:
             lamport=network.lamport,
         )
         observer.watch(peer, state.game_status)
+        if self._faults is not None:
+            self._faults.watch(observer)
         self._settle = observer.settle
         return Node(peer, state, service, network, store, self._clock, observer)
 
@@ -218,6 +224,7 @@ class NodeProcess:
             submit=Operations(self._config, self._id, self._leader).submit,
             warn=self._warnings.append,
             now=self._clock.now,
+            fault=None if self._faults is None else self._faults.set,
         )
         bind = Bind(self._id, options.host, self._listen.observe, options.allow_hosts)
         self._endpoint = Observe(bind, parts, feed, self._config.log_dir, page_path())
@@ -233,7 +240,7 @@ class NodeProcess:
     def _state(self) -> dict[str, Any]:
         self._flush_logs()  # so that the state and the stream stand at one event
         lost = sum(drain.dropped for drain in self._drains())
-        faults = self._observe_options.allow_faults
+        faults = False if self._faults is None else self._faults.now
         return node_state(self._config, self._node, self._observer, self._status(0), faults=faults, log_dropped=lost)
 
     def _read_log(self, after: Zxid) -> Callable[[], dict[str, Any]]:
@@ -265,6 +272,8 @@ class NodeProcess:
             news = dropped - self._dropped_told
             self._dropped_told = Counter(dropped)
             self._observer.frames_dropped(now, news)
+        if self._faults is not None:
+            self._faults.tell(now)
         self._tell_when_alone(now)
         self._observer.idle(now)
         self._flush_logs()

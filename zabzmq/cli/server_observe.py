@@ -47,7 +47,13 @@ def page_path() -> Path | None:
 
 
 def node_state(
-    config: Config, node: Node, observer: EventObserver, status: NodeStatus, *, faults: bool, log_dropped: int
+    config: Config,
+    node: Node,
+    observer: EventObserver,
+    status: NodeStatus,
+    *,
+    faults: dict[str, Any] | bool,
+    log_dropped: int,
 ) -> dict[str, Any]:
     """GET /state: exactly what the events up to `seq` amount to (docs/events.md, section 4)."""
     peer, now = node.peer, node.clock.now()

@@ -40,7 +40,7 @@ class FaultError(ZabError):
     """A fault table that cannot be, in words for whoever sent it."""
 
 
-class Rule(Struct, frozen=True, forbid_unknown_fields=True):
+class Rule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is done to one peer's messages (docs/control.md, section 2)."""
 
     peer: int

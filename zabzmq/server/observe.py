@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from zabzmq.core.zxid import Zxid
+from zabzmq.net.faults import FaultError
 from zabzmq.server.observe_feed import Feed
 from zabzmq.server.observe_token import TokenError, shared_token
 
@@ -61,6 +62,9 @@ class Parts(NamedTuple):
     submit: Callable[[bytes], Future[tuple[int, Mapping[str, Any]]]]
     warn: Callable[[str], None]
     now: Callable[[], float]
+
+    fault: Callable[[bytes], dict[str, Any]] | None = None
+    """In the loop: put this fault table in force, or raise FaultError. None unless faults are allowed."""
 
 
 class Observe:
@@ -129,14 +133,14 @@ class Observe:
         """The socket to listen on; on loopback both of its addresses, so that nobody else answers to its name."""
         bind = self._bind
         try:
-            sockets = [_listening(bind.host, bind.port)]
+            sockets = [listening(bind.host, bind.port)]
         except OSError as error:
             why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror or error}"
             self._parts.warn(f"observe port {bind.port} {why}; node {bind.node} runs without its page feed.")
             return []
         if bind.host == LOOPBACK:
             try:
-                sockets.append(_listening("::1", bind.port))
+                sockets.append(listening("::1", bind.port))
             except OSError:
                 pass  # no IPv6 here, or taken; the page uses 127.0.0.1
         return sockets
@@ -161,7 +165,7 @@ class Observe:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda loop, context: self._on_bug(context.get("exception")))
         streams = Streams(self.feed, parts.now, self._count)
-        writes = {"/op": self._op, "/crash": self._crash}
+        writes = {"/op": self._op, "/crash": self._crash, "/fault": self._fault}
         routes = Routes(
             Access(bind.port, _names(bind), token, no_token, beyond),
             Questions(self._state, self._read_log, self._metrics, writes),
@@ -237,12 +241,25 @@ class Observe:
             return await asyncio.wrap_future(self._parts.submit(body))
 
     async def _crash(self, body: bytes) -> tuple[int, Mapping[str, Any]]:
+        await self._ask(_allowed(self._parts.crash))
+        return 200, {"v": 1, "crashing": True}
+
+    async def _fault(self, body: bytes) -> tuple[int, Mapping[str, Any]]:
         from zabzmq.server.observe_http import HttpError
 
-        if self._parts.crash is None:
-            raise HttpError(403, "faults are off: start the node with --allow-faults")
-        await self._ask(self._parts.crash)
-        return 200, {"v": 1, "crashing": True}
+        fault = _allowed(self._parts.fault)
+        try:
+            return 200, await self._ask(lambda: fault(body))
+        except FaultError as error:
+            raise HttpError(400, str(error)) from None
+
+
+def _allowed(harm: T | None) -> T:
+    from zabzmq.server.observe_http import HttpError
+
+    if harm is None:
+        raise HttpError(403, "faults are off: start the node with --allow-faults")
+    return harm
 
 
 def is_loopback(host: str) -> bool:
@@ -256,7 +273,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

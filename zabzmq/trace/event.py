@@ -292,11 +292,17 @@ class EventObserver:
         self._event("invariant", {"name": name, "ok": False, "text": text})
         self._line(f"ERROR {name}: {text}")
 
-    def fault(self, now: float, what: str, **fields: Any) -> None:
-        """Something is done to this node on purpose."""
+    def fault(self, now: float, what: str, text: str = "", **fields: Any) -> None:
+        """Something is done to this node on purpose; `text` says it in the line."""
         self._alone(now)
         self._event("fault", {"what": what, **fields})
-        self._line(f"fault: {what}")
+        self._line(f"fault: {text or what}")
+
+    def taken(self, now: float, kind: str, peer: int, way: str, fault: str, count: int = 1) -> None:
+        """A fault took so many messages of this kind, `in` from that peer or `out` to it."""
+        self._alone(now)
+        why = f"taken by a fault: {fault}"
+        self._event("drop", {"type": kind, "peer": peer, "way": way, "fault": fault, "count": count, "why": why})
 
     def frames_dropped(self, now: float, reasons: Mapping[str, int]) -> None:
         """Frames that could not be read, by reason."""
