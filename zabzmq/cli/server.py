@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -15,6 +15,8 @@ from zabzmq.cli.common import Command, Whole, cluster_options, command_line, dir
 from zabzmq.server.config import NODES_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
 def observe_options(function: F) -> F:
@@ -144,6 +146,10 @@ def up(ctx: click.Context, no_observe: bool, host: str, allow_host: tuple[str, .
 @click.option("--seed", type=Whole(0), help="Run this one.")
 @click.option("--trace", is_flag=True, help="With --seed: show the run, line by line.")
 @click.option("--trace-hash", is_flag=True, help="With --seed: show one number that stands for the whole run.")
+@click.option("--shrink", is_flag=True, help="With --seed: the shortest schedule that breaks the same, as a scenario.")
+@click.option("--scenario", type=FILE, help="Play this scenario file; with --trace line by line.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Run seed after seed for so long.")
+@click.option("--report", type=FILE, help="With --hours: keep the sum in this file, and go on from it next time.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="How many processes share the seeds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @cluster_options
@@ -154,6 +160,10 @@ def sim(
     seed: int | None,
     trace: bool,
     trace_hash: bool,
+    shrink: bool,
+    scenario: Path | None,
+    hours: float | None,
+    report: Path | None,
     jobs: int,
     as_json: bool,
 ) -> int:
@@ -161,13 +171,24 @@ def sim(
 
     A seed fixes everything. Exit code 7 when an invariant is violated.
     """
+    from zabzmq.cli import server_sim
     from zabzmq.cli.server_sim import parse_seeds, show_hash, show_report, show_trace
 
     nodes = len(settled(ctx).listens)
     if seeds is not None and seed is not None:
         raise click.UsageError("give --seed or --seeds, not both", ctx)
-    if (trace or trace_hash) and seed is None:
-        raise click.UsageError("--trace and --trace-hash are of one run: give --seed", ctx)
+    if sum(given is not None for given in (seeds if seed is None else seed, scenario, hours)) > 1:
+        raise click.UsageError("give seeds, --scenario or --hours, one of them", ctx)
+    if report is not None and hours is None:
+        raise click.UsageError("--report is for --hours", ctx)
+    if scenario is not None:
+        return server_sim.show_scenario(scenario, trace)
+    if (trace or trace_hash or shrink) and seed is None:
+        raise click.UsageError("--trace, --trace-hash and --shrink are of one run: give --seed", ctx)
+    if hours is not None:
+        return server_sim.run_hours(hours, nodes, jobs, report, as_json)
+    if seed is not None and shrink:
+        return server_sim.show_shrunk(seed, nodes)
     if seed is not None and trace_hash:
         return show_hash(seed, nodes)
     if seed is not None and trace:
@@ -205,6 +226,7 @@ def doctor(ctx: click.Context) -> int:
 
 
 server.add_command(trace_commands.trace)
+server.add_command(trace_commands.explain)
 
 
 def options(ctx: click.Context) -> str:

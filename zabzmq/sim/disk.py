@@ -17,6 +17,7 @@ from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch, Epochs, History, SnapshotMark
 from zabzmq.core.inputs import (
     BatchesRead,
+    DiskSpace,
     Durable,
     EpochsSaved,
     Input,
@@ -25,11 +26,15 @@ from zabzmq.core.inputs import (
     SnapshotRead,
     SnapshotStaged,
     SnapshotTaken,
+    Space,
 )
 from zabzmq.core.zxid import ZERO, LinkId, Zxid
 
 Post: TypeAlias = Callable[[Input], None]
 Later: TypeAlias = Callable[..., None]
+
+NEEDS_ROOM = frozenset({"append", "meta", "stage", "install"})
+"""A truncation that fails half done ends the process instead; the storage tests have it."""
 
 
 class BatchList:
@@ -167,11 +172,15 @@ class SimDisk:
         self.in_flight: tuple[object, ...] | None = None
         self.stalled = False  # nothing completes while it is
         self.stalled_job: int | None = None
+        self.full = False
+        self.broken = False  # an order of this role was dropped, so all that follow it are (L15)
+        self.fail_next = False  # the next write ends in EIO
         self.dead = False
         self.staging = bytearray()
         self.generation = 0
         self.job = 0
         self.on_synced: Callable[[], None] = _nothing  # the watcher's, after every change of the platter
+        self.on_error: Callable[[], None] = _nothing  # ends the process (L14)
 
     # ---- the port: writes --------------------------------------------------------------------------------------
 
@@ -205,11 +214,12 @@ class SimDisk:
             # One of a generation that was replaced meanwhile is dropped (L12).
             if self.dead or self.generation != generation or mark.zxid <= self.platter.history.snapshot:
                 return
-            self.platter.take(mark, state)
-            if self.log.base < self.platter.log.base:
-                self.log.purge(self.platter.log.base)
-            self.on_synced()
-            self.post(SnapshotTaken(mark.zxid, self.platter.log.base))
+            if not self.full:
+                self.platter.take(mark, state)
+                if self.log.base < self.platter.log.base:
+                    self.log.purge(self.platter.log.base)
+                self.on_synced()
+            self.post(SnapshotTaken(self.platter.history.snapshot, self.platter.log.base))
 
         self.later(self._sync_time() * 2, taken)
 
@@ -290,9 +300,19 @@ class SimDisk:
         if self.stalled and self.in_flight and self.in_flight[0] != "quiesce":
             self.stalled_job = job
             return
-        done, self.in_flight = self.in_flight, None
+        done = self.in_flight
         assert done is not None
-        self._complete(done)
+        if done[0] == "quiesce":
+            self.broken = False
+        elif self.fail_next:
+            self.on_error()
+            return
+        self.in_flight = None
+        if self.full and done[0] in NEEDS_ROOM:
+            self.broken = True
+            self.post(DiskSpace(Space.FULL))
+        elif not self.broken:
+            self._complete(done)
         if self.queue and self.in_flight is None:
             self._start()
 
@@ -302,6 +322,12 @@ class SimDisk:
         if self.stalled_job is not None:
             job, self.stalled_job = self.stalled_job, None
             self._finish(job)
+
+    def fill(self, on: bool) -> None:
+        """No room for anything new, or room again; the second is noticed by looking, now and then."""
+        if self.full and not on and not self.dead:
+            self.later(20 * self.dice.random(), self._post, DiskSpace(Space.OK))
+        self.full = on
 
     def _complete(self, done: tuple[object, ...]) -> None:
         platter = self.platter
@@ -350,7 +376,7 @@ class SimDisk:
         self.dead = True
         done, self.in_flight = self.in_flight, None
         platter = self.platter
-        if done is not None and self.dice.random() < 0.7:
+        if done is not None and not self.broken and self.dice.random() < 0.7:
             match done:
                 case ("append", list() as group):
                     batches = [batch for _, _, several in group for batch in several]

@@ -1,44 +1,79 @@
-"""What is done to a simulated ensemble while faults are on, and undone when they end."""
+"""Which faults happen when, drawn while a schedule runs: each becomes acts (acts.py), done and later undone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from zabzmq.core.effects import Moved
 from zabzmq.core.messages import Phase
 from zabzmq.core.zxid import PeerId
+from zabzmq.sim.acts import Act, Hands
 from zabzmq.sim.plan import Fault
 
 if TYPE_CHECKING:
     from zabzmq.sim.world import World
 
+Pairs = list[list[int]]
+
+
+class Script:
+    """A list of acts, each at its time: a schedule that was recorded, or written by hand."""
+
+    def __init__(self, world: World, acts: tuple[Act, ...]) -> None:
+        self.world = world
+        self.hands = Hands(world)
+        self.on = True
+        for act in acts:
+            world.later(act.at, self._play, act)
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.on = False
+        self.hands.undo_all()
+
+    def on_moved(self, peer: PeerId, move: Moved) -> None:
+        pass
+
+    def _play(self, act: Act) -> None:
+        if self.on:
+            self.hands.do(act.do, *act.about)
+
 
 class Faults:
-    """Draws a fault, does it, plans its end, waits, and again."""
+    """Draws a fault, does it, plans its end, waits, and again. Its dice are its own, so a Script can replace it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, dice: Random) -> None:
         self.world = world
-        self.dice = world.dice
+        self.dice = dice
+        self.hands = Hands(world)
         self.on = False
         self.trap: Phase | None = None  # the next to enter it dies in it
-        self.undo: dict[int, Callable[[], None]] = {}
-        self.count = 0
         self._do: dict[Fault, Callable[[], None]] = {
             Fault.KILL: lambda: self._crash(self._any(), power=False),
             Fault.POWER: lambda: self._crash(self._any(), power=True),
             Fault.LEADER: lambda: self._crash(self._leader(), power=self.dice.random() < 0.3),
             Fault.PHASE: self._set_trap,
             Fault.BLACKOUT: self._blackout,
-            Fault.PAUSE: self._pause,
-            Fault.STALL: self._stall,
+            Fault.PAUSE: lambda: self._while("pause", "resume", self._leader() if self._tossed(0.5) else self._any()),
+            Fault.STALL: lambda: self._while("stall", "release", self._leader() if self._tossed(0.4) else self._any()),
+            Fault.EIO: lambda: self.hands.do("fail write", self._any()),
+            Fault.FULL: lambda: self._while("fill", "empty", self._leader() if self._tossed(0.4) else self._any()),
             Fault.PARTITION: self._partition,
             Fault.ISOLATE: self._isolate,
             Fault.ONE_WAY: self._one_way,
+            Fault.GRAPH: self._graph,
+            Fault.RING: self._ring,
+            Fault.SWIZZLE: self._swizzle,
             Fault.BRIDGE: self._bridge,
+            Fault.STORM: self._storm,
             Fault.BREAK: self._break,
             Fault.DEAF: self._deafen,
-            Fault.WIPE: self._wipe,
+            Fault.WIPE: lambda: self._replace_disk("wipe"),
+            Fault.SWAP: lambda: self._replace_disk("swap"),
         }
 
     def begin(self) -> None:
@@ -57,23 +92,24 @@ class Faults:
         """Undo everything that is still in force."""
         self.on = False
         self.trap = None
-        for number in sorted(self.undo):
-            self.undo.pop(number)()
-        network = self.world.network
-        for pair in sorted(network.cut):
-            network.set_cut(*pair, on=False)
-        network.pub_off.clear()
+        self.hands.undo_all()
 
-    def _for_a_while(self, undo: Callable[[], None]) -> None:
-        self.count += 1
-        number = self.count
-        self.undo[number] = undo
+    def _later(self, delay: float, name: str, *about: Any) -> None:
+        self.world.later(delay, self._due, name, about)
 
-        def over() -> None:
-            if self.undo.pop(number, None) is not None:
-                undo()
+    def _due(self, name: str, about: tuple[Any, ...]) -> None:
+        if self.on:
+            self.hands.do(name, *about)
 
-        self.world.later(self.world.plan.heal_ms * (0.2 + 1.6 * self.dice.random()), over)
+    def _a_while(self) -> float:
+        return self.world.plan.heal_ms * (0.2 + 1.6 * self.dice.random())
+
+    def _while(self, do: str, undo: str, *about: Any) -> None:
+        self.hands.do(do, *about)
+        self._later(self._a_while(), undo, *about)
+
+    def _tossed(self, chance: float) -> bool:
+        return self.dice.random() < chance
 
     def _any(self) -> PeerId:
         return self.dice.choice(self.world.voters.ids)
@@ -84,15 +120,14 @@ class Faults:
                 return peer
         return self._any()
 
-    # ---- processes
+    # ---- processes and machines
 
     def _crash(self, peer: PeerId, power: bool) -> None:
-        self.world.crash(peer, power)
-        self.restart_later(peer)
+        self.hands.do("crash", peer, power)
+        self._restart_later(peer)
 
-    def restart_later(self, peer: PeerId) -> None:
-        delay = self.world.plan.down_ms * (0.1 + 1.8 * self.dice.random())
-        self.world.later(delay, lambda: self.world.start(peer))
+    def _restart_later(self, peer: PeerId) -> None:
+        self._later(self.world.plan.down_ms * (0.1 + 1.8 * self.dice.random()), "start", peer)
 
     def _set_trap(self) -> None:
         self.trap = self.dice.choice((Phase.ELECTION, Phase.DISCOVERY, Phase.SYNCHRONIZATION, Phase.BROADCAST))
@@ -106,7 +141,7 @@ class Faults:
 
         def spring() -> None:
             process = self.world.processes[peer]
-            if process is not None and process.node.peer.phase.phase is phase:
+            if self.on and process is not None and process.node.peer.phase.phase is phase:
                 self._crash(peer, power)
 
         self.world.later((2 * self.world.plan.weather.delay + 2 * self.world.plan.sync_ms) * self.dice.random(), spring)
@@ -116,68 +151,68 @@ class Faults:
         for peer in self.dice.sample(peers, self.dice.randint(1, len(peers))):
             self._crash(peer, power=True)
 
-    def _pause(self) -> None:
-        peer = self._leader() if self.dice.random() < 0.5 else self._any()
-        process = self.world.processes[peer]
-        if process is not None:
-            process.pause()
-            self._for_a_while(process.resume)
-
-    def _wipe(self) -> None:
-        """Only while the voters that remember nothing stay a minority (10.6, L19)."""
-        world, peer = self.world, self._any()
-        blank = {p for p, platter in world.platters.items() if not platter.epochs.current or not platter.epochs.joined}
-        if len(blank | {peer}) > len(world.voters.ids) - world.voters.needed:
-            return
-        world.crash(peer, power=True)
-        world.wipe(peer)
-        self.restart_later(peer)
-
-    # ---- disks
-
-    def _stall(self) -> None:
-        process = self.world.processes[self._leader() if self.dice.random() < 0.4 else self._any()]
-        if process is not None:
-            process.disk.stalled = True
-            self._for_a_while(process.disk.release)
+    def _replace_disk(self, how: str) -> None:
+        peer = self._any()
+        self.hands.do(how, peer)
+        self._restart_later(peer)
 
     # ---- network
 
-    def _cut(self, pairs: list[tuple[PeerId, PeerId]]) -> None:
-        network = self.world.network
-        for pair in pairs:
-            network.set_cut(*pair, on=True)
+    def _apart(self, a: int, b: int) -> Pairs:
+        return [[a, b], [b, a]]
 
-        def mend() -> None:
-            for pair in pairs:
-                network.set_cut(*pair, on=False)
-
-        self._for_a_while(mend)
+    def _cut(self, pairs: Pairs) -> None:
+        if pairs:
+            self._while("cut", "mend", pairs)
 
     def _split(self, group: set[PeerId]) -> None:
         ids = self.world.voters.ids
-        self._cut([(a, b) for a in ids for b in ids if a != b and (a in group) != (b in group)])
+        self._cut([[a, b] for a in ids for b in ids if a != b and (a in group) != (b in group)])
 
     def _partition(self) -> None:
         ids = list(self.world.voters.ids)
         self._split(set(self.dice.sample(ids, self.dice.randint(1, max(1, len(ids) // 2)))))
 
     def _isolate(self) -> None:
-        self._split({self._leader()})
-        if self.dice.random() < 0.5:
+        leader = self._leader()
+        self._split({leader})
+        if self._tossed(0.5):
             # And its connections are reset, so that the others do not wait for time-outs.
-            self._break_links_of(self._leader())
-
-    def _break_links_of(self, peer: PeerId) -> None:
-        network = self.world.network
-        for connection in list(network.connections.values()):
-            if any(host.process.peer == peer for host in connection.hosts):
-                network.break_link(connection, "reset")
+            for other in self.world.voters.ids:
+                if other != leader:
+                    self.hands.do("break", leader, other)
 
     def _one_way(self) -> None:
-        ids = list(self.world.voters.ids)
-        pairs = [(a, b) for a in ids for b in ids if a != b]
+        ids = self.world.voters.ids
+        pairs = [[int(a), int(b)] for a in ids for b in ids if a != b]
         self._cut(self.dice.sample(pairs, self.dice.randint(1, max(1, len(pairs) // 3))) if pairs else [])
+
+    def _graph(self) -> None:
+        """Any graph of links, each there or not in both directions."""
+        ids = self.world.voters.ids
+        pairs = [(a, b) for a in ids for b in ids if a < b and self._tossed(0.5)]
+        self._cut([pair for a, b in pairs for pair in self._apart(a, b)])
+
+    def _ring(self) -> None:
+        """Everybody sees a majority, and no two the same one."""
+        ids = list(self.world.voters.ids)
+        self.dice.shuffle(ids)
+        reach = len(ids) // 4 + 1 if len(ids) > 3 else 1  # to either side
+        n = len(ids)
+        far = [(i, j) for i in range(n) for j in range(i) if min(i - j, n - i + j) > reach]
+        self._cut([pair for i, j in far for pair in self._apart(ids[i], ids[j])])
+
+    def _swizzle(self) -> None:
+        """Some nodes are cut off one by one, and come back one by one in another order."""
+        ids = list(self.world.voters.ids)
+        chosen = self.dice.sample(ids, self.dice.randint(1, len(ids)))
+        step = self.world.plan.heal_ms / len(chosen)
+        off = {peer: [p for o in ids if o != peer for p in self._apart(peer, o)] for peer in chosen}
+        for place, peer in enumerate(chosen):
+            self._later(place * step * (0.5 + self.dice.random()), "cut", off[peer])
+        self.dice.shuffle(chosen)
+        for place, peer in enumerate(chosen):
+            self._later((len(chosen) + place) * step * (0.5 + self.dice.random()), "mend", off[peer])
 
     def _bridge(self) -> None:
         """Two halves that only one node reaches both of, and it is torn from whomever it follows, again and again."""
@@ -186,33 +221,34 @@ class Faults:
         self.dice.shuffle(ids)
         bridge, rest = ids[0], ids[1:]
         half, other = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        before = len(self.undo)
-        self._cut([pair for a in half for b in other for pair in ((a, b), (b, a))])
-        number = self.count
-        assert len(self.undo) == before + 1
+        pairs = [pair for a in half for b in other for pair in self._apart(a, b)]
+        until = world.now + self._a_while()
+        self.hands.do("cut", pairs)
+        self._later(until - world.now, "mend", pairs)
 
         def tear() -> None:
-            if number not in self.undo:
+            if not self.on or world.now >= until:
                 return
             process = world.processes[bridge]
             leader = None if process is None else process.node.peer.phase.leader
             if leader is not None and leader.peer != bridge:
-                world.network.reset(bridge, leader.peer)
+                self.hands.do("reset", bridge, leader.peer)
             wait = 4 * (world.plan.weather.delay + world.plan.sync_ms)
             world.later(wait * (0.3 + 2 * self.dice.random()), tear)
 
         tear()
 
+    def _storm(self) -> None:
+        self.hands.do("storm", self._tossed(0.3))
+        self._later(self._a_while(), "fair")
+
     def _break(self) -> None:
-        network = self.world.network
-        connections = list(network.connections.values())
+        connections = list(self.world.network.connections.values())
         if connections:
-            network.break_link(self.dice.choice(connections), "reset")
+            ends = self.dice.choice(connections).hosts
+            self.hands.do("break", ends[0].process.peer, ends[1].process.peer)
 
     def _deafen(self) -> None:
-        ids = self.world.voters.ids
         listener = self._any()
-        off = {(listener, peer) for peer in ids if peer != listener and self.dice.random() < 0.7}
-        network = self.world.network
-        network.pub_off |= off
-        self._for_a_while(lambda: network.pub_off.difference_update(off))
+        off = [int(peer) for peer in self.world.voters.ids if peer != listener and self._tossed(0.7)]
+        self._while("deafen", "hear", listener, off)

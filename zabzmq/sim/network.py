@@ -39,6 +39,7 @@ class Weather:
 
 
 CLEAR = Weather()
+STORM = Weather(vote_loss=0.4, vote_twice=0.5, pub_loss=0.4, pub_twice=0.5, slow=0.4, slow_by=60.0)
 NOTICE = 3.0  # ms, until a broken connection is noticed
 TIMEOUT = 1000.0  # ms, until the library's own heartbeats give up a silent connection
 CONNECT_TIMEOUT = 300.0
@@ -347,11 +348,14 @@ class Network:
             self._notice(connection, 0, why)
             self._notice(connection, 1, why)
 
-    def reset(self, a: PeerId, b: PeerId) -> None:
-        """Every connection between these two is reset; the lasting ones are made anew."""
+    def break_links(self, a: PeerId, b: PeerId) -> None:
         for connection in list(self.connections.values()):
             if {host.process.peer for host in connection.hosts} == {a, b}:
                 self.break_link(connection, "reset")
+
+    def reset(self, a: PeerId, b: PeerId) -> None:
+        """Every connection between these two is reset; the lasting ones are made anew."""
+        self.break_links(a, b)
         for pair in ((a, b), (b, a)):
             self._mesh_down_later(*pair, NOTICE * self.dice.random())
 

@@ -26,13 +26,20 @@ class Fault(Enum):
     BLACKOUT = "blackout"  # several machines lose power at once
     PAUSE = "pause"  # SIGSTOP, SIGCONT
     STALL = "stall"  # a disk finishes nothing for a while
+    EIO = "eio"  # a write fails, and the process with it (L14)
+    FULL = "full"  # a disk has no room for a while (L15)
     PARTITION = "partition"
     ISOLATE = "isolate"  # the leader hears nobody, and clients still reach it
     ONE_WAY = "one way"
+    GRAPH = "graph"  # any graph of links
+    RING = "ring"  # everybody sees another majority
+    SWIZZLE = "swizzle"  # cut off one by one, mended in another order
     BRIDGE = "bridge"  # one node between two halves changes sides all the time
+    STORM = "storm"  # 40 % loss, 50 % duplication
     BREAK = "break"  # one link breaks
     DEAF = "deaf"  # a SUB loses one publisher
     WIPE = "wipe"  # a machine comes back with an empty disk
+    SWAP = "swap"  # a machine that was wiped gets its old disk back
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +88,11 @@ def draw(dice: Random, nodes: int) -> Plan:
         silent_death=chance(0.3, 0.1, 0.6),
     )
     kinds = list(Fault)
-    faults = tuple(dice.sample(kinds, dice.randint(2, 6)))
+    faults = tuple(dice.sample(kinds, dice.randint(2, 7)))
+    if Fault.SWAP in faults and Fault.WIPE not in faults:
+        faults += (Fault.WIPE,)
     if nodes <= 2:
-        faults = tuple(kind for kind in faults if kind is not Fault.WIPE)
+        faults = tuple(kind for kind in faults if kind not in (Fault.WIPE, Fault.SWAP)) or (Fault.KILL,)
     hb = dice.choice((50.0, 60.0, 90.0))
     peer_timeout = hb * dice.choice((8.4, 10.0))
     if dice.random() < 0.15:

@@ -1,6 +1,7 @@
 """Many seeds, or one in full: what `zookeeper_server.py sim` calls.
 
 run_seeds(first, last, nodes, jobs)   every schedule of an inclusive range, summed up in a Report
+                                      (campaign.py: for hours, resumable)
 trace(seed, nodes)                    one schedule as readable lines
 trace_hash(seed, nodes)               the same as one number, equal wherever it is run
 """
@@ -18,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
+from zabzmq.sim.acts import Act
+from zabzmq.sim.plan import Plan
 from zabzmq.sim.world import World, play
 
 PHASES = ("QUIESCE", "ELECTION", "DISCOVERY", "SYNCHRONIZATION", "BROADCAST")
@@ -46,12 +49,12 @@ class Report:
     crashes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PHASES, 0)))
     violations: list[Broken] = field(default_factory=list)
     seconds: float = 0.0
-    commits_of: list[int] = field(default_factory=list)  # one per schedule
-    delivered_of: list[int] = field(default_factory=list)
+    commits_of: Counter[int] = field(default_factory=Counter)  # how many schedules came to so many
+    delivered_of: Counter[int] = field(default_factory=Counter)
 
     @property
     def commits_median(self) -> float:
-        return median(self.commits_of) if self.commits_of else 0.0
+        return median(self.commits_of.elements()) if self.commits_of else 0.0
 
     def add(self, other: Report) -> None:
         self.schedules += other.schedules
@@ -61,8 +64,8 @@ class Report:
         self.syncs.update(other.syncs)
         self.crashes.update(other.crashes)
         self.violations += other.violations
-        self.commits_of += other.commits_of
-        self.delivered_of += other.delivered_of
+        self.commits_of.update(other.commits_of)
+        self.delivered_of.update(other.delivered_of)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `sim --json` prints."""
@@ -89,12 +92,12 @@ def run_seed(seed: int, nodes: int = 5) -> Report:
     report.syncs.update(watcher.syncs)
     report.crashes.update(world.crashes)
     report.violations = [Broken(seed, violation.name, violation.text) for violation in world.violations]
-    report.commits_of = [watcher.commits]
-    report.delivered_of = [world.network.delivered]
+    report.commits_of[watcher.commits] = 1
+    report.delivered_of[world.network.delivered] = 1
     return report
 
 
-def _run_chunk(about: tuple[int, int, int]) -> Report:
+def run_chunk(about: tuple[int, int, int]) -> Report:
     first, last, nodes = about
     total = Report()
     with seldom_collected():
@@ -132,10 +135,10 @@ def run_seeds(
                 progress(total)
 
     if jobs <= 1:
-        collect(map(_run_chunk, chunks))
+        collect(map(run_chunk, chunks))
     else:
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            collect(pool.imap(_run_chunk, chunks))
+            collect(pool.imap(run_chunk, chunks))
     total.seconds = time.monotonic() - began
     return total
 
@@ -145,7 +148,19 @@ def trace(seed: int, nodes: int = 5) -> Iterator[str]:
     lines: list[str] = []
     world = World(seed, nodes, tell=lines.append)
     world.run()
-    yield f"seed {seed}, {nodes} nodes"
+    yield from _story(world, lines)
+
+
+def trace_of(seed: int, plan: Plan, acts: tuple[Act, ...]) -> Iterator[str]:
+    """The same of a schedule that is written down."""
+    lines: list[str] = []
+    world = World(seed, plan.nodes, plan, lines.append, acts)
+    world.run()
+    yield from _story(world, lines)
+
+
+def _story(world: World, lines: list[str]) -> Iterator[str]:
+    yield f"seed {world.seed}, {world.plan.nodes} nodes"
     yield from (f"plan: {name} = {value}" for name, value in asdict(world.plan).items())
     yield from lines
     yield from (f"VIOLATION {violation}" for violation in world.violations)

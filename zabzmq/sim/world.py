@@ -27,9 +27,10 @@ from zabzmq.net.client_wire import ClientReply, ClientRequest, Committed
 from zabzmq.net.link import Links
 from zabzmq.server.node import Node
 from zabzmq.server.service import Limits, Service
+from zabzmq.sim.acts import Act
 from zabzmq.sim.clients import SimClient
 from zabzmq.sim.disk import Platter, SimDisk
-from zabzmq.sim.faults import Faults
+from zabzmq.sim.faults import Faults, Script
 from zabzmq.sim.network import CLEAR, Network, SimTransport
 from zabzmq.sim.plan import MESSAGES_MIN, Plan, draw
 from zabzmq.sim.show import show
@@ -111,6 +112,7 @@ class Process:
         self.dead = False
         self.disk = SimDisk(platter, world.dice, world.later, self.hear, plan.sync_ms, plan.slow_sync)
         self.disk.on_synced = lambda: world.watcher.on_synced(process.peer)
+        self.disk.on_error = lambda: world._on_disk_error(process.peer)
         self.transport = SimTransport(world.network, self, self._reply, world.on_committed)
         peer = WatchedPeer(process, world.voters, platter.history.copy(), platter.epochs, world.dice, plan.timing)
         peer.world = world
@@ -218,10 +220,18 @@ class Process:
 class World:
     """One schedule. `run()` plays it to its end; `violations` are what it broke."""
 
-    def __init__(self, seed: int, nodes: int = 5, plan: Plan | None = None, tell: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        seed: int,
+        nodes: int = 5,
+        plan: Plan | None = None,
+        tell: Callable[[str], None] | None = None,
+        acts: tuple[Act, ...] | None = None,
+    ) -> None:
         self.seed = seed
-        self.dice = Random(seed)
-        self.plan = plan or draw(self.dice, nodes)
+        # Three dice, so that one schedule can be played again with its faults written down (acts) or its plan changed.
+        self.dice = Random(4 * seed + 1)
+        self.plan = plan or draw(Random(4 * seed), nodes)
         self.tell = tell  # one line per thing that happens, for people; None is fast
         self.now = 0.0
         self.clock = WorldClock(self)
@@ -236,7 +246,7 @@ class World:
         self.watcher.excused = self._excused
         self.watcher.moved = lambda peer, move: self.faults.on_moved(peer, move)  # noqa: PLW0108 (made below)
         self.network = Network(self, ids, self.plan.weather)
-        self.faults = Faults(self)
+        self.faults: Faults | Script = Faults(self, Random(4 * seed + 2)) if acts is None else Script(self, acts)
         self.clients = [
             SimClient(self, i, ids, self.plan.operations, self.plan.window, self.plan.keys, self.plan.think)
             for i in range(self.plan.clients)
@@ -394,10 +404,20 @@ class World:
         if not self._excused(peer, why):
             self.violations.append(InvariantViolation("CheckDuringAction", f"node {peer} stops: {why}"))
         self.crash(peer, power=False)
-        self.faults.restart_later(peer)
+        self._restart_later(peer)
+
+    def _restart_later(self, peer: PeerId) -> None:
+        """What its supervisor does."""
+        self.later(self.plan.down_ms * (0.1 + 1.8 * self.dice.random()), self.start, peer)
 
     def _excused(self, peer: PeerId, why: str) -> bool:
         return "has not finished a write" in why
+
+    def _on_disk_error(self, peer: PeerId) -> None:
+        """L14: the process ends. What the kernel made of the pages of that write nobody knows."""
+        self.say(f"node {peer}: a write has failed")
+        self.crash(peer, power=True)
+        self._restart_later(peer)
 
     def _leader_of(self, link: LinkId) -> ProcessId | None:
         connection = self.network.connections.get(link)
