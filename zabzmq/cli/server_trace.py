@@ -82,24 +82,24 @@ def _in_lines(events: Iterable[Event]) -> Iterator[str]:
     began: float | None = None
     for event in events:
         began = event.t if began is None else began
-        yield _fit(f"{event.t - began:9.3f}  {event.name:<14} {tell(event)}")
+        yield fitting(f"{event.t - began:9.3f}  {event.name:<14} {tell(event)}")
 
 
 def _in_columns(events: Iterable[Event], nodes: list[int]) -> Iterator[str]:
     """A column for each node; what does not fit goes on below."""
     width = shutil.get_terminal_size((WIDTH_ELSEWHERE, 24)).columns if sys.stdout.isatty() else WIDTH_ELSEWHERE
     column = max(COLUMN_MIN, (width - 10) // max(1, len(nodes)) - 1)
-    yield _fit(" " * 10 + " ".join(f"node {node}".ljust(column) for node in nodes).rstrip())
+    yield fitting(" " * 10 + " ".join(f"node {node}".ljust(column) for node in nodes).rstrip())
     began: float | None = None
     for event in events:
         began = event.t if began is None else began
         at = " " * (nodes.index(event.n) * (column + 1))
         first, *rest = textwrap.wrap(tell(event), column, subsequent_indent="  ") or [""]
-        yield _fit(f"{event.t - began:9.3f} {at}{first}")
-        yield from (_fit(f"{'':9} {at}{line}") for line in rest)
+        yield fitting(f"{event.t - began:9.3f} {at}{first}")
+        yield from (fitting(f"{'':9} {at}{line}") for line in rest)
 
 
-def _fit(line: str) -> str:
+def fitting(line: str) -> str:
     """Signs that this terminal cannot show are spelled in ASCII."""
     if can_encode(line):
         return line
@@ -121,7 +121,7 @@ def show_tail(config: Config, count: int, *, follow: bool, as_jsonl: bool, every
             if as_jsonl:
                 click.echo(event.raw.decode("utf-8"))
             else:
-                click.echo(_fit(f"{_time_of_day(event.t)}  {event.name:<14} {tell(event)}"))
+                click.echo(fitting(f"{_time_of_day(event.t)}  {event.name:<14} {tell(event)}"))
 
     newest = [event for event in follower.events() if everything or not is_quiet(event)]
     show(newest[len(newest) - count :] if count < len(newest) else newest)
@@ -157,7 +157,7 @@ def show_check(config: Config, files: Iterable[Path], *, as_json: bool) -> int:
     checker = Checker()
     for event in logs.events():
         checker.feed(event)
-    click.echo(json.dumps(_verdict(checker, logs), ensure_ascii=False) if as_json else _fit(_verdict_text(checker)))
+    click.echo(json.dumps(_verdict(checker, logs), ensure_ascii=False) if as_json else fitting(_verdict_text(checker)))
     if logs.problems and not as_json:
         complain(f"what is named above was not read: this is the verdict on the {checker.events} events that were")
     return Exit.VIOLATION if checker.violation_count else Exit.OK
@@ -209,7 +209,7 @@ def write_export(config: Config, files: Iterable[Path], kind: str, output: Path 
     events = logs.events()
     data = _page_with(events) if kind == "html" else "".join(f"{x}\n" for x in _exported(events, kind, limit)).encode()
     if output is None:
-        click.get_binary_stream("stdout").write(data)
+        sys.stdout.buffer.write(data)
         return Exit.OK
     try:
         output.write_bytes(data)

@@ -9,7 +9,7 @@ WORDS: Final[dict[str, str]] = {
     "entry.committed": "{z} is committed: {have} had it on disk, {need} are needed",
     "entry.inherited": "{z} is committed: epoch {epoch} began with it, and {have} took that history over",
     "entry.heard": "{z} is committed: node {n} was told so by {by}",
-    "entry.applied": "applied by {nodes}, state {digest}",
+    "entry.applied": "applied by {nodes}, {digest}",
     "entry.waiting": "{z} is not committed: {have} of the {need} nodes needed are known to have it on disk",
     "entry.deposed": "leader {n} gave up before a quorum had it: {text}",
     "entry.open": "it is undecided: node {n} has it, and the next leader commits it if it has it too",
