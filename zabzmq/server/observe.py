@@ -167,7 +167,7 @@ class Observe:
         streams = Streams(self.feed, parts.now, self._count)
         writes = {"/op": self._op, "/crash": self._crash, "/fault": self._fault}
         routes = Routes(
-            Access(bind.port, _names(bind), token, no_token, beyond),
+            Access(bind.port, names_of(bind), token, no_token, beyond),
             Questions(self._state, self._read_log, self._metrics, writes),
             streams,
             self._page,
@@ -291,8 +291,8 @@ def listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _names(bind: Bind) -> frozenset[str]:
-    """Values of Host that mean this node: with the port; of names allowed by hand also without, as behind a proxy."""
+def names_of(bind: Bind) -> frozenset[str]:
+    """Values of Host that mean this endpoint: with the port; of names allowed by hand also without it (a proxy)."""
     names = {f"{name}:{bind.port}" for name in (LOOPBACK, "localhost", "[::1]")}
     for name in bind.allow_hosts:
         names |= {name.lower(), f"{name.lower()}:{bind.port}"}

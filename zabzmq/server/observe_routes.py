@@ -47,6 +47,8 @@ _SINCE: Final = re.compile(r"([0-9a-f]{4}):(\d{1,19})")
 
 Written: TypeAlias = tuple[int, Mapping[str, Any]]
 """Status and body of the answer to a POST."""
+Read: TypeAlias = Callable[[Request], Awaitable[Answer]]
+Write: TypeAlias = Callable[[bytes], Awaitable[Written]]
 
 
 class Questions(NamedTuple):
@@ -56,7 +58,7 @@ class Questions(NamedTuple):
     log: Callable[[Zxid], Awaitable[Mapping[str, Any]]]
     metrics: Callable[[], Awaitable[tuple[str, bytes]]]
     """Content type and text."""
-    writes: Mapping[str, Callable[[bytes], Awaitable[Written]]]
+    writes: Mapping[str, Write]
     """By path: what a POST does. Raises HttpError."""
 
 
@@ -71,25 +73,20 @@ class Access(NamedTuple):
     reads_need_token: bool
 
 
-class Routes:
-    def __init__(self, access: Access, questions: Questions, streams: Streams, page: Path | None) -> None:
+class Gate:
+    """Who may ask what of a `who`: a node or a supervisor."""
+
+    def __init__(self, access: Access, reads: Mapping[str, Read], writes: Mapping[str, Write], who: str) -> None:
         self._access = access
-        self._questions = questions
-        self._streams = streams
-        self._page = page
-        self._reads: dict[str, Callable[[Request], Awaitable[Answer]]] = {
-            "/": self._index,
-            "/state": self._state,
-            "/events": self._events,
-            "/log": self._log,
-            "/metrics": self._metrics,
-        }
+        self._reads = reads
+        self._writes = writes
+        self._who = who
 
     async def answer(self, request: Request) -> Answer:
         """Raises HttpError."""
         self._check_host(request)
         read = self._reads.get(request.path)
-        write = self._questions.writes.get(request.path)
+        write = self._writes.get(request.path)
         if read is None and write is None:
             raise HttpError(HTTPStatus.NOT_FOUND, "there is nothing here; see /")
         if request.method == "OPTIONS":
@@ -100,7 +97,7 @@ class Routes:
             try:
                 return await read(request)
             except TimeoutError:
-                raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "the node does not answer in time") from None
+                raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, f"the {self._who} does not answer in time") from None
         if write is not None and request.method == "POST":
             return await self._write(request, write)
         raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "GET" if write is None else "POST")
@@ -112,7 +109,7 @@ class Routes:
             headers.append(("Allow", f"{text}, OPTIONS"))
             text = f"only {text} is answered here"
         code = HTTPStatus(error.status).phrase.lower().replace(" ", "_").replace("-", "_")
-        return _json({"v": 1, "error": {"code": code, "text": text}}, error.status, headers)
+        return json_answer({"v": 1, "error": {"code": code, "text": text}}, error.status, headers)
 
     # ---- who may
 
@@ -121,12 +118,12 @@ class Routes:
         local = f"[{request.host}]" if ":" in request.host else request.host
         # The address it came in on cannot be somebody else's name.
         if host not in self._access.hosts and host != f"{local}:{self._access.port}":
-            raise HttpError(HTTPStatus.FORBIDDEN, "this node does not go by that name; see --allow-host")
+            raise HttpError(HTTPStatus.FORBIDDEN, f"this {self._who} does not go by that name; see --allow-host")
 
     def _check_token(self, request: Request) -> None:
         access = self._access
         if access.token is None:
-            raise HttpError(HTTPStatus.FORBIDDEN, f"this node has no token: {access.no_token}")
+            raise HttpError(HTTPStatus.FORBIDDEN, f"this {self._who} has no token: {access.no_token}")
         shown = request.headers.get(TOKEN_HEADER, "")
         if not hmac.compare_digest(shown.encode("utf-8", "replace"), access.token.encode()):
             what = "needs" if not shown else "has another value of"
@@ -134,7 +131,33 @@ class Routes:
                 HTTPStatus.FORBIDDEN, f"this {what} X-Zab-Token; it is in the file token of the log directory"
             )
 
-    # ---- reads
+    async def _write(self, request: Request, write: Write) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}")
+        self._check_token(request)
+        try:
+            status, said = await write(await request.body())
+        except TimeoutError:
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, f"the {self._who} does not answer in time") from None
+        return json_answer(said, status)
+
+
+class Routes(Gate):
+    """What a node tells."""
+
+    def __init__(self, access: Access, questions: Questions, streams: Streams, page: Path | None) -> None:
+        reads: dict[str, Read] = {
+            "/": self._index,
+            "/state": self._state,
+            "/events": self._events,
+            "/log": self._log,
+            "/metrics": self._metrics,
+        }
+        super().__init__(access, reads, questions.writes, "node")
+        self._questions = questions
+        self._streams = streams
+        self._page = page
 
     async def _index(self, request: Request) -> Response:
         headers = [*_COMMON, ("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", PAGE_POLICY)]
@@ -145,7 +168,7 @@ class Routes:
         return Response(HTTPStatus.OK, body, headers)
 
     async def _state(self, request: Request) -> Response:
-        return _json(await self._questions.state())
+        return json_answer(await self._questions.state())
 
     async def _log(self, request: Request) -> Response:
         place = _query(request).get("from", "0.0")
@@ -153,7 +176,7 @@ class Routes:
         if found is None:
             raise HttpError(HTTPStatus.BAD_REQUEST, "`from` is a zxid such as 3.7")
         after = Zxid(int(found[1]), int(found[2])) if place != "0.0" else ZERO
-        return _json(await self._questions.log(after))
+        return json_answer(await self._questions.log(after))
 
     async def _metrics(self, request: Request) -> Response:
         kind, text = await self._questions.metrics()
@@ -170,19 +193,6 @@ class Routes:
         headers = [*_COMMON, ("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no")]
         return Stream(headers, self._streams.open(place), self._streams.on_slow)
 
-    # ---- writes
-
-    async def _write(self, request: Request, write: Callable[[bytes], Awaitable[Written]]) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}")
-        self._check_token(request)
-        try:
-            status, said = await write(await request.body())
-        except TimeoutError:
-            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "the node does not answer in time") from None
-        return _json(said, status)
-
 
 def _query(request: Request) -> dict[str, str]:
     try:
@@ -191,7 +201,7 @@ def _query(request: Request) -> dict[str, str]:
         raise HttpError(HTTPStatus.BAD_REQUEST, "too many fields in the query") from None
 
 
-def _json(value: Mapping[str, Any], status: int = HTTPStatus.OK, headers: Headers | None = None) -> Response:
+def json_answer(value: Mapping[str, Any], status: int = HTTPStatus.OK, headers: Headers | None = None) -> Response:
     body = msgspec.json.encode(value, enc_hook=str) + b"\n"
     return Response(status, body, headers or [*_COMMON, ("Content-Type", JSON)])
 
