@@ -1,0 +1,170 @@
+"""zabzmq under the same loads: five real nodes at default settings, driven by the client that users have.
+
+The closed loop is that of `client.py bench` (zabzmq/cli/client_bench.py); here is only what it does not do.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import time
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+import zabzmq
+from benchmarks.measure import KEYS, NODES, START_S, VALUE_BYTES, Load, Rate, System, Trouble, rate, wait_until
+from zabzmq.cli.client_bench import Bench, Plan
+from zabzmq.cli.demo import free_base_port
+from zabzmq.client.call import Call, Outcome
+from zabzmq.client.client import Client
+from zabzmq.cluster.supervisor import Supervisor
+from zabzmq.machine.operations import KvQuery, Put
+from zabzmq.net.client_wire import NodeStatus
+from zabzmq.server.config import Config, load
+
+CLUSTER: Final = "benchmark"
+FILL_OUTSTANDING: Final = 1024
+
+
+class Ours(System):
+    name = "zabzmq"
+    syncs = "before the answer, on three of five"
+    driver = "its own client, one process"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._config = config = _config(directory)
+        self._supervisor = Supervisor(config)
+
+    def version(self) -> str:
+        return f"{zabzmq.__version__}, Python {platform.python_version()}, libzmq {zmq.zmq_version()}"
+
+    def start(self) -> None:
+        self._supervisor.start_all()
+        with self._client() as client:
+            _done(client.do(Put(b"first", b"")))
+
+    def stop(self) -> None:
+        self._supervisor.stop()
+
+    def pids(self) -> list[int]:
+        return list(self._supervisor.running().values())
+
+    def writes(self, load: Load, seconds: float) -> Rate:
+        return self._bench("kv.put", load, seconds)
+
+    def reads(self, load: Load, seconds: float) -> Rate:
+        return self._bench("kv.get", load, seconds)
+
+    def game(self, load: Load, seconds: float) -> Rate:
+        return self._bench("guess", load, seconds)
+
+    def local_reads(self, load: Load, seconds: float) -> Rate:
+        latencies: list[float] = []
+        query = KvQuery(b"first")
+        with self._client() as client:
+            self._all_up(client)
+            for node in self._config.ids:
+                for _ in range(load.outstanding):
+                    client.read(query, node=node, tag=node)
+            began = now = time.monotonic()
+            while now - began < seconds:
+                calls = client.pump(100.0)
+                now = time.monotonic()
+                for call in calls:
+                    latencies.append(_done(call).ms)
+                    client.read(query, node=call.tag, tag=call.tag)  # type: ignore[arg-type]
+            return rate(latencies, now - began)
+
+    def fail_over(self) -> float:
+        with self._client() as client:
+            leader = _leader(self._all_up(client))
+            _done(client.do(Put(b"before", b"")))
+            began = time.monotonic()
+            self._supervisor.kill(leader)
+            _done(client.do(Put(b"after", b"")))
+            took = (time.monotonic() - began) * 1000
+            self._supervisor.start(leader)
+            self._all_up(client)
+            return took
+
+    def catch_up(self, behind: int) -> float:
+        with self._client() as client:
+            leader = _leader(self._all_up(client))
+            follower = (leader + 1) % NODES
+            self._supervisor.kill(follower)
+            self._fill(client, behind)
+            target = self._status(client)[leader].applied
+            began = time.monotonic()
+            self._supervisor.start(follower)
+            wait_until(
+                f"node {follower} to catch up",
+                lambda: (told := self._status(client).get(follower)) is not None and told.applied >= target,
+            )
+            return time.monotonic() - began
+
+    # ---- pieces
+
+    def _client(self) -> Client:
+        return Client(self._config.client_endpoints, cluster=CLUSTER, timeout_ms=START_S * 1000)
+
+    def _bench(self, op: str, load: Load, seconds: float) -> Rate:
+        with self._client() as client:
+            plan = Plan(op, load.clients, load.outstanding, seconds, VALUE_BYTES, KEYS)
+            bench = Bench(client, plan, None, random.Random(1))
+            failed = bench.prepare()
+            if failed is not None:
+                _done(failed)
+            took = bench.run(lambda elapsed, done: None)
+            if bench.outcomes["unknown"] or bench.outcomes["not_done"]:
+                raise Trouble(f"{op} {load}: {dict(bench.outcomes)}")
+            return rate(bench.latencies, took)
+
+    def _fill(self, client: Client, count: int) -> None:
+        value = b"x" * VALUE_BYTES
+        left, under_way = count, 0
+        while left or under_way:
+            more = min(left, FILL_OUTSTANDING - under_way)
+            client.submit_many([Put(b"key-%d" % ((left - i) % KEYS), value) for i in range(more)])
+            left -= more
+            calls = client.pump(100.0)
+            for call in calls:
+                _done(call)
+            under_way += more - len(calls)
+
+    def _status(self, client: Client) -> dict[int, NodeStatus]:
+        return {node: told for node, told in client.status(300.0).items() if told is not None}
+
+    def _all_up(self, client: Client) -> dict[int, NodeStatus]:
+        """Wait until all five serve and have applied the same."""
+
+        def settled() -> dict[int, NodeStatus] | None:
+            told = self._status(client)
+            same = len({node.applied for node in told.values()}) == 1
+            serving = all(node.phase == "BROADCAST" for node in told.values())
+            return told if len(told) == NODES and same and serving else None
+
+        return wait_until("all five nodes to serve and to agree", settled)
+
+
+def _config(directory: Path) -> Config:
+    return load(
+        base_port=free_base_port(),
+        cluster=CLUSTER,
+        nodes=NODES,
+        data_dir=directory / "data",
+        log_dir=directory / "logs",
+        environ={},
+    )
+
+
+def _leader(told: dict[int, NodeStatus]) -> int:
+    return max((node.epoch, node.node) for node in told.values() if node.established)[1]
+
+
+def _done(call: Call) -> Call:
+    if call.outcome is not Outcome.OK:
+        raise Trouble(f"{call.operation!r}: {call.outcome} {call.why} {call.text}")
+    return call
