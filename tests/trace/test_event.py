@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from zabzmq.core.effects import Append, Busy, Fail, Moved, Proposed, Publish, Report, Send, SendVote, Truncate
-from zabzmq.core.history import Batch
-from zabzmq.core.inputs import Durable, Input, LinkLost, MeshUp, Received, Request, Tick
+from zabzmq.core.history import Batch, Epochs, History
+from zabzmq.core.inputs import Durable, Input, LinkLost, MeshUp, Quiesced, Received, Request, Tick
 from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
     Ack,
@@ -183,7 +183,8 @@ def test_a_commit_is_heard_by_the_name_it_is_published_under() -> None:
     commit = Commit(3, Zxid(3, 7))
     leader.observer.on_step(1, Tick(), [Publish(commit)])
     learner.observer.on_step(2, Received(LEADER, None, commit), [])
-    assert leader.event("commit")["mid"] == learner.event("recv")["mid"] == f"0-{boot_of(LEADER)}-c3.7"
+    assert leader.event("send")["mid"] == learner.event("recv")["mid"] == f"0-{boot_of(LEADER)}-c3.7"
+    assert leader.event("send")["type"] == "COMMIT" and "to" not in leader.event("send")
 
 
 def test_a_learner_tells_when_and_by_what_it_knows_of_a_commit() -> None:
@@ -199,13 +200,13 @@ def test_a_leader_counts_copies_up_to_the_quorum() -> None:
     leader.lead()
     last = BATCH.last
 
-    def holds(step: Input, *effects: Publish) -> None:
-        if effects:
+    def holds(step: Input, *, commits: bool = False) -> None:
+        if commits:
             leader.peer.committed = last
-        leader.observer.on_step(1, step, [*effects])
+        leader.observer.on_step(1, step, [])
 
     holds(Durable(1, last))
-    holds(Received(LEARNER, LINK, Ack(3, last)), Publish(Commit(3, last)))
+    holds(Received(LEARNER, LINK, Ack(3, last)), commits=True)
     holds(Received(LEARNER._replace(peer=PeerId(1)), LINK, Ack(3, last)))
     acks = [(e["from"], e["have"], e["need"]) for e in leader.events if e["k"] == "ack"]
     assert acks == [(0, [0], 2), (2, [0, 2], 2)]
@@ -321,7 +322,8 @@ def test_a_report_passes_through_with_its_operands_as_json() -> None:
 
 def test_a_commit_and_a_lost_link_are_told() -> None:
     node = Watched(LEADER)
-    node.observer.on_step(5, LinkLost(LINK, "reset"), [Publish(Commit(3, Zxid(3, 7)))])
+    node.peer.committed = Zxid(3, 7)
+    node.observer.on_step(5, LinkLost(LINK, "reset"), [])
     assert node.event("commit")["z"] == [3, 7]
     assert node.event("drop")["peer"] == 2
     assert any("link with 2 lost: reset" in line for line in node.lines)
@@ -347,3 +349,12 @@ def test_a_move_is_never_left_out() -> None:
         node.observer.on_step(float(at), Tick(), [Append(1, (BATCH,))])
     node.observer.on_step(101, Tick(), [Moved(State.LOOKING, Phase.ELECTION, 3, None, "no quorum of echoes")])
     assert node.lines[-1].endswith("LOOKING    election   no quorum of echoes\n")
+
+
+def test_what_a_quiet_disk_holds_is_told_as_it_was_then() -> None:
+    node = Watched(LEARNER)
+    history = History()
+    history.append(Batch(Zxid(3, 1), ZERO, 1, 0, None, b""))
+    node.observer.on_step(1, Quiesced(1, history, Epochs(3, 3, True)), [])
+    history.append(Batch(Zxid(3, 2), Zxid(3, 1), 1, 0, None, b""))
+    assert (node.event("persist")["what"], node.event("persist")["z"]) == ("quiesced", [3, 1])

@@ -236,8 +236,8 @@ class EventObserver:
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
         committed = ZERO if self._peer is None else self._peer.committed
         self._pending.append((now, self.lamport.tick(), event, effects, committed))
-        if len(self._pending) >= PENDING_MAX:
-            self.settle()
+        if len(self._pending) >= PENDING_MAX or type(event) is Quiesced:
+            self.settle()  # of a history, which goes on to grow, what it is now
 
     def on_applied(self, now: float, batch: Batch, digest: int) -> None:
         game = None if self._game is None else self._game()
@@ -431,6 +431,7 @@ class EventObserver:
         step = self._step
         if self._state is State.LEADING:
             rest = f"{rest},{self._copies(zxid)}"
+            self._maybe_line(now, f"COMMIT {zxid}: a quorum has it on disk")
         elif type(step) is Received:
             rest = f'{rest},"by":"{WIRE_NAMES[type(step.message)]}"'
         self._tell(rest)
@@ -558,11 +559,8 @@ class EventObserver:
     def _on_publish(self, now: float, effect: Publish) -> None:
         message: PubMessage = effect.message
         if isinstance(message, Commit):
-            self._committed = message.zxid
             mid = f"{self.process.peer}-{self.boot}-c{message.zxid}"
-            self._tell(f'"commit",{place(message)},"mid":"{mid}",{self._copies(message.zxid)}')
-            if self._budget.admits(now):
-                self._line(f"COMMIT {message.zxid}: a quorum has it on disk")
+            self._tell(f'"send","type":"COMMIT","mid":"{mid}",{place(message)}')
         else:
             beat = ("send", "HEARTBEAT", -1)
             self._beats[beat] = self._beats.get(beat, 0) + 1

@@ -73,7 +73,7 @@ def vector_clocks(events: Iterable[Event]) -> Iterator[tuple[Event, dict[int, in
             for node, count in sent.get(mid, {}).items():
                 clock[node] = max(clock.get(node, 0), count)
         clock[event.n] = clock.get(event.n, 0) + 1
-        if event.k in ("send", "commit") and isinstance(mid, str):
+        if event.k == "send" and isinstance(mid, str):
             sent.setdefault(mid, dict(clock))
         yield event, dict(clock)
 

@@ -53,7 +53,7 @@ def merge(streams: Mapping[int, Iterator[Event]]) -> Iterator[Event]:
                 heapq.heappush(ready, (clock, node))
                 stream.clock = clock
                 continue
-        if event.lc < clock and event.k in ("send", "commit") and isinstance(mid := event.get("mid"), str):
+        if event.lc < clock and event.k == "send" and isinstance(mid := event.get("mid"), str):
             lifted.setdefault(mid, clock)
         stream.clock = clock
         yield stream.take()

@@ -37,6 +37,7 @@ WHYS: Final[dict[str, str]] = {
     "promised_to_others": "a quorum has promised this epoch to others",
     "follower_more_recent": "follower <peer> is more recent: epoch <epoch>, <z>",
     "epoch_too_old": "peer <peer> has promised epoch <promised>",
+    "not_fresh": "an empty disk may not lead beside one that has been in an epoch",
     "voters_left": "too many voters are LOOKING again",
     "leader_mute": "leader <peer> did not answer in <ms> ms",
     "no_link": "no link to leader <peer>: <detail>",
