@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import zabzmq
@@ -38,6 +39,7 @@ from zabzmq.storage.store import Store
 from zabzmq.trace.counts import boot_of
 from zabzmq.trace.event import EventObserver, encode_events
 from zabzmq.trace.logfile import Drain, LogFile, encode_text
+from zabzmq.trace.reading import last_clock
 
 WATCHED_MS: Final = 50.0
 """While somebody watches, events go out at least this often."""
@@ -198,6 +200,8 @@ class NodeProcess:
             batches=store.batches,
             base=lambda: peer.history.base,
         )
+        # Goes on where the process before ended, so that the events of one node stay in order (docs/events.md).
+        network.lamport.heard(last_clock(Path(self._log_path("jsonl"))))
         observer = self._observer = EventObserver(
             store.process,
             self._gathered.append,

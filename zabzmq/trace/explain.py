@@ -103,7 +103,7 @@ def _committed(facts: Facts, entry: Place, begun: tuple[int, Event] | None) -> I
         have = begun[1].get("have")
         yield say("entry.inherited", begun[1], z=name, epoch=begun[0], have=f"nodes {ids(have)}")
     else:
-        heard = declared or facts.heard
+        heard = facts.heard or declared
         assert heard is not None
         yield say("entry.heard", heard, z=name, n=heard.n, by=heard.get("by", "a quorum"))
 
@@ -479,7 +479,7 @@ def _lost(facts: Facts, node: NodeFacts, elected: Event, winning: Event) -> Iter
         elif last is not None:
             yield say("election.same", votes[0], n=node.n, candidate=votes[0].get("candidate"))
         else:
-            yield say("election.absent", node.last, n=node.n)
+            yield say("election.absent", facts.absent.get(node.n) or node.last, n=node.n)
         return
     mine = compared(own)
     beaten = next((vote for vote in votes if vote.get("candidate") != node.n and vote.seq > own.seq), own)

@@ -21,6 +21,7 @@ import msgspec
 
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = 1 << 20
+END_BYTES: Final = 65_536
 SHOWN_MAX: Final = 3
 """Bad lines of a file that are named one by one; of the rest only the number is told."""
 
@@ -175,6 +176,22 @@ def runs_of(page: bytes) -> Iterator[tuple[str, bytes]]:
     """Names and base64 text of the runs that a page carries."""
     for found in _RUN.finditer(page):
         yield found[1].decode("utf-8", "replace"), found[2].strip()
+
+
+def last_clock(path: Path) -> int:
+    """The Lamport clock at the end of a log; 0 if nothing tells."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END_BYTES))
+            lines = file.read(END_BYTES).split(b"\n")
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return parse(line).lc
+        except ValueError:
+            continue
+    return 0
 
 
 # ---- streams, one per node -----------------------------------------------------------------------------------------

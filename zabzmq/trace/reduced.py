@@ -89,6 +89,7 @@ class Facts:
         self.elected: Event | None = None  # the newest
         self.winning: Event | None = None  # the vote it was elected with
         self.races: dict[int, tuple[Event | None, list[Event]]] = {}  # of it: own vote and votes of every node
+        self.absent: dict[int, Event | None] = {}  # each node's last event before it
         self.declared: Event | None = None  # the leader's commit that first reached the entry
         self.heard: Event | None = None  # a follower's
         self.copies: dict[int, Event] = {}  # of the entry, counted by its leader
@@ -169,6 +170,7 @@ class Facts:
                 self.winning = own[-1] if own else None
                 # Who began later was not heard, however its clock stands.
                 there = [each for each in self.nodes.values() if self.begun[each.n].t <= event.t]
+                self.absent = {each.n: each.last if each in there else each.former for each in self.nodes.values()}
                 self.races = {each.n: (each.own_vote, list(each.votes)) for each in there}
             case "quorum_promised":
                 found = self.epoch(epoch)
