@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from zabzmq import __version__
-from zabzmq.cli import common, trace_commands
+from zabzmq.cli import cluster_commands, common, trace_commands
 from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
 from zabzmq.server.config import NODES_MAX
 
@@ -127,18 +127,25 @@ def cluster() -> None:
 
 
 @cluster.command(cls=Command)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @observe_options
 @cluster_options
 @directory_options
 @click.pass_context
-def up(ctx: click.Context, no_observe: bool, host: str, allow_host: tuple[str, ...]) -> int:
+def up(ctx: click.Context, open_page: bool, no_observe: bool, host: str, allow_host: tuple[str, ...]) -> int:
     """Start every node and show how they are; Ctrl-C stops them all.
 
     The nodes are processes of this one and end with it, however it ends.
     """
     from zabzmq.cli.server_cluster import run_cluster
 
-    return run_cluster(settled(ctx), options(ctx), observe=not no_observe, host=host, allow_hosts=allow_host)
+    return run_cluster(
+        settled(ctx), options(ctx), observe=not no_observe, host=host, allow_hosts=allow_host, open_page=open_page
+    )
+
+
+for command in cluster_commands.CLUSTER_COMMANDS:
+    cluster.add_command(command)
 
 
 @server.command(cls=Command)

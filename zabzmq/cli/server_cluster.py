@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import time
+from queue import Empty
 from types import FrameType
 from typing import Any
 
@@ -11,34 +14,38 @@ import click
 
 from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline
 from zabzmq.cli.common import Exit, UserError, is_terminal
-from zabzmq.cli.server_observe import page_path
+from zabzmq.cli.server_cluster_page import show_page
 from zabzmq.cli.server_status import ask, page
 from zabzmq.client.client import Client
+from zabzmq.cluster.control import Control
+from zabzmq.cluster.orders import Orders, Seen, done_in_words, process_states
 from zabzmq.cluster.supervisor import Ended, Supervisor
-from zabzmq.server.config import BASE_PORT, Config
+from zabzmq.server.config import SUPERVISOR_OFFSET, Config
 from zabzmq.server.observe_token import TokenError, fresh_token
 
 LOOK_EVERY_S = 0.5
 EVENTS_SHOWN = 8
 
 
-def run_cluster(config: Config, options: str, *, observe: bool, host: str, allow_hosts: tuple[str, ...]) -> int:
-    """Until Ctrl-C or SIGTERM, or until no node is left."""
+def run_cluster(
+    config: Config, options: str, *, observe: bool, host: str, allow_hosts: tuple[str, ...], open_page: bool = False
+) -> int:
+    """Until Ctrl-C or SIGTERM, until `cluster down`, or until no node is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    node_options = ["--allow-faults", "--host", host] if observe else ["--no-observe"]
+    node_options = ["--allow-faults", *(["--host", host] if observe else ["--no-observe"])]
     node_options += [part for name in allow_hosts for part in ("--allow-host", name)]
     with Supervisor(config, node_options) as supervisor:
         try:
-            page = _page_link(config) if observe else ""
+            token, no_token = _new_token(config)
             supervisor.start_all()
             pids = ", ".join(f"{node} (pid {pid})" for node, pid in supervisor.running().items())
             click.echo(f'starting cluster "{config.cluster}": nodes {pids}')
             click.echo(f"data in {config.data_dir}/, logs in {config.log_dir}/; Ctrl-C stops all")
-            if page:
-                click.echo(f"page: {page}")
+            if observe:
+                show_page(config, token, open_page)
             with Client(config.client_endpoints, cluster=config.cluster) as client:
-                return _look_after(supervisor, client, config, options)
+                return Up(config, options, supervisor, client, token, no_token).run()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
@@ -48,42 +55,105 @@ def run_cluster(config: Config, options: str, *, observe: bool, host: str, allow
             return Exit.OK
 
 
-def _page_link(config: Config) -> str:
-    """Where to look, with the new token of this run; a fragment is never sent over a wire. Or "", and why on stderr."""
-    page = page_path()
+def _new_token(config: Config) -> tuple[str | None, str]:
+    """The token of this run; or None, and why."""
     try:
-        token = fresh_token(config.log_dir)
+        return fresh_token(config.log_dir), ""
     except TokenError as error:
         click.echo(f"warning: no commands by HTTP: {error}", err=True)
-        return ""
-    base = "" if config.base_port == BASE_PORT else f"base={config.base_port}&"
-    return "" if page is None else f"{page.resolve().as_uri()}#{base}t={token}"
+        return None, str(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _look_after(supervisor: Supervisor, client: Client, config: Config, options: str) -> int:
-    show = _Live(options) if is_terminal() else _Lines()
-    with show:
-        started = False
+class Up:
+    """A cluster that is up: looks at it now and then, and carries out what people order in between."""
+
+    def __init__(
+        self, config: Config, options: str, supervisor: Supervisor, client: Client, token: str | None, no_token: str
+    ) -> None:
+        self._config = config
+        self._options = options
+        self._supervisor = supervisor
+        self._client = client
+        self._orders = Orders(config, supervisor, self._look, options, random.Random())
+        self._others: dict[int, int] = {}
+        self._started = False
+        self._warnings: list[str] = []
+        port = config.base_port + SUPERVISOR_OFFSET
+        self._control = Control(port, token, no_token, self._state, self._warnings.append)
+
+    def run(self) -> int:
+        self._control.start()
+        try:
+            with _Live(self._options) if is_terminal() else _Lines() as show:
+                return self._look_after(show)
+        finally:
+            self._control.stop()
+
+    def _look_after(self, show: _Lines) -> int:
+        look_at = 0.0
         while True:
-            began = time.monotonic()
-            for ended in supervisor.ended():
-                if not started and ended.code > 0:
-                    supervisor.stop()
-                    raise UserError(_first_words(ended), "the other nodes were stopped")
-                show.event(_epitaph(ended, options))
-            if not supervisor.running():
-                raise UserError("no node is left", f"what they said: {config.log_dir}/node-*.log")
-            status = ask(client, config, wait_ms=300.0)
-            # Another cluster may sit on these ports; ours then ends in a moment, and says so.
-            ours = {node["pid"] for node in status["nodes"] if node["up"]} <= {*supervisor.running().values()}
-            started = started or (ours and status["health"] == HEALTHY)
-            if started or (ours and status["health"] != UNREACHABLE):
-                show.status(status)
-            time.sleep(max(0.0, began + LOOK_EVERY_S - time.monotonic()))
+            try:
+                job = self._control.jobs.get(timeout=max(0.0, look_at - time.monotonic()))
+            except Empty:
+                look_at = time.monotonic() + LOOK_EVERY_S
+                self._look_up(show)
+            else:
+                done = job.carry_out(self._orders.perform)
+                if done is not None:
+                    self._hear_of(show, expected=True)
+                    show.event(done_in_words(done))
+                    if done["done"] == "down":
+                        return Exit.OK
+
+    def _look_up(self, show: _Lines) -> None:
+        supervisor, config = self._supervisor, self._config
+        while self._warnings:
+            click.echo(f"warning: {self._warnings.pop(0)}", err=True)
+        self._hear_of(show)
+        if not supervisor.running() and not self._orders.brought_down:
+            raise UserError("no node is left", f"what they said: {config.log_dir}/node-*.log")
+        status = ask(self._client, config, wait_ms=300.0)
+        seen = _seen(status)
+        self._others = self._orders.others(seen)
+        # Another cluster may sit on these ports; ours then ends in a moment, and says so.
+        ours = not seen.pids or bool({*seen.pids.values()} & {*supervisor.running().values()})
+        self._started = self._started or (ours and status["health"] == HEALTHY)
+        if self._started or (ours and status["health"] != UNREACHABLE):
+            show.status(status)
+
+    def _hear_of(self, show: _Lines, expected: bool = False) -> None:
+        """Nodes that ended. `expected`: by order, so there is nothing to add."""
+        for ended in self._supervisor.ended():
+            if not self._started and ended.code > 0:
+                pid = self._orders.others(self._look()).get(ended.node)
+                if pid is not None and self._supervisor.running():
+                    show.event(f"node {ended.node} (pid {pid}) runs already, started by hand: it is left alone")
+                    continue
+                self._supervisor.stop()
+                raise UserError(_first_words(ended), "the other nodes were stopped")
+            if not expected:
+                show.event(_epitaph(ended, self._options))
+
+    def _look(self) -> Seen:
+        return _seen(ask(self._client, self._config, wait_ms=300.0))
+
+    def _state(self) -> dict[str, Any]:
+        """GET /state of the control port, in its thread."""
+        return {
+            "v": 1,
+            "supervisor": os.getpid(),
+            "cluster": self._config.cluster,
+            "base_port": self._config.base_port,
+            "nodes": process_states(self._config, self._supervisor, self._others),
+        }
+
+
+def _seen(status: dict[str, Any]) -> Seen:
+    return Seen(status["leader"], {node["node"]: node["pid"] for node in status["nodes"] if node["up"]})
 
 
 def _first_words(ended: Ended) -> str:
@@ -93,7 +163,8 @@ def _first_words(ended: Ended) -> str:
 def _epitaph(ended: Ended, options: str) -> str:
     how = signal.Signals(-ended.code).name if ended.code < 0 else f"exit {ended.code}"
     words = f": {ended.words.splitlines()[0]}" if ended.words else ""
-    return f"node {ended.node} ended ({how}){words}   restart: python zookeeper_server.py{options} node {ended.node}"
+    again = f"python zookeeper_server.py{options} cluster restart {ended.node}"
+    return f"node {ended.node} ended ({how}){words}   restart: {again}"
 
 
 class _Lines:

@@ -6,6 +6,8 @@ Whatever happens to the supervisor, its nodes go too: cleanly by `stop`, else by
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from typing import Final
 
 from zabzmq.cluster.parent import PARENT
 from zabzmq.server.config import Config
+from zabzmq.storage.synced import Lost, lose_power
 
 STOP_S: Final = 10.0
 """How long a node may take to stop cleanly before it is killed."""
@@ -38,6 +41,8 @@ class Supervisor:
         self._config = config
         self._options = tuple(options)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._paused: set[int] = set()
+        self._codes: dict[int, int] = {}
 
     def __enter__(self) -> Supervisor:
         return self
@@ -51,6 +56,8 @@ class Supervisor:
         old = self._processes.get(node)
         if old is not None and old.poll() is None:
             return
+        self._paused.discard(node)
+        self._codes.pop(node, None)
         words = self._words_path(node)
         words.parent.mkdir(parents=True, exist_ok=True)
         with words.open("wb") as errors:
@@ -70,13 +77,32 @@ class Supervisor:
 
     def running(self) -> dict[int, int]:
         """Process ids of the nodes that run."""
-        return {node: process.pid for node, process in self._processes.items() if process.poll() is None}
+        return {node: process.pid for node, process in list(self._processes.items()) if process.poll() is None}
+
+    @property
+    def paused(self) -> set[int]:
+        """The nodes that run, and stand still."""
+        return self._paused & self.running().keys()
+
+    @property
+    def codes(self) -> dict[int, int]:
+        """How the last process of each node ended, of those that are down."""
+        polled = [(node, process.poll()) for node, process in list(self._processes.items())]
+        return {**self._codes, **{node: code for node, code in polled if code is not None}}
 
     def signal(self, node: int, number: int) -> None:
         """Send a signal to this node's process, if it runs."""
         process = self._processes.get(node)
         if process is not None:
             process.send_signal(number)
+
+    def pause(self, node: int) -> None:
+        self.signal(node, signal.SIGSTOP)
+        self._paused.add(node)
+
+    def resume(self, node: int) -> None:
+        self.signal(node, signal.SIGCONT)
+        self._paused.discard(node)
 
     def kill(self, node: int) -> None:
         """kill -9, and wait until it is gone."""
@@ -85,6 +111,19 @@ class Supervisor:
             process.kill()
             process.wait()
 
+    def cut_power(self, node: int) -> Lost:
+        """kill -9, and what was not synced is gone. Raises StorageError when nobody knows what that is, OSError."""
+        self.kill(node)
+        return lose_power(os.fspath(self._config.node_data_dir(node)))
+
+    def delete_data(self, node: int) -> None:
+        """All that a node that is down must not lose. Raises OSError."""
+        assert node not in self.running(), "only the dead are buried"
+        try:
+            shutil.rmtree(self._config.node_data_dir(node))
+        except FileNotFoundError:
+            pass
+
     def ended(self) -> list[Ended]:
         """The nodes whose processes ended since the last call, by themselves or by others."""
         found = []
@@ -92,6 +131,7 @@ class Supervisor:
             code = process.poll()
             if code is not None:
                 del self._processes[node]
+                self._codes[node] = code
                 found.append(Ended(node, code, self.words(node)))
         return found
 
@@ -108,15 +148,18 @@ class Supervisor:
         if process is None:
             return None
         process.terminate()
+        self.resume(node)
         return _wait(process, time.monotonic() + timeout_s)
 
     def stop(self, timeout_s: float = STOP_S) -> dict[int, int]:
         """Stop all cleanly, at once; their exit codes."""
-        for process in self._processes.values():
+        for node, process in self._processes.items():
             if process.poll() is None:
                 process.terminate()
+                self.resume(node)
         deadline = time.monotonic() + timeout_s
         codes = {node: _wait(process, deadline) for node, process in self._processes.items()}
+        self._codes.update(codes)
         self._processes.clear()
         return codes
 

@@ -1,0 +1,71 @@
+"""How commands speak to an observe port or to a supervisor: one request of HTTP, one answer of JSON."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from zabzmq.core.errors import ZabError
+
+LOOPBACK: Final = "127.0.0.1"
+CONNECT_S: Final = 1.0
+ANSWER_S: Final = 35.0
+
+
+class NoAnswer(ZabError):
+    """Nobody is there, or it does not speak as ours do. `listens`: somebody took the connection."""
+
+    def __init__(self, text: str, listens: bool) -> None:
+        super().__init__(text)
+        self.listens = listens
+
+
+def token_in(log_dir: Path) -> str:
+    """The token that the supervisor or the first node left there; empty if there is none to be read."""
+    try:
+        return (log_dir / "token").read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def get(host: str, port: int, path: str, answer_s: float = 3.0) -> dict[str, Any]:
+    """Raises NoAnswer."""
+    status, said = _ask(host, port, "GET", path, None, {}, answer_s)
+    if status != 200:
+        raise NoAnswer(f"{host}:{port}{path}: {reason(said)}", True)
+    return said
+
+
+def post(host: str, port: int, path: str, body: Any, token: str) -> tuple[int, dict[str, Any]]:
+    """Status and answer. Raises NoAnswer."""
+    headers = {"Content-Type": "application/json", "X-Zab-Token": token}
+    return _ask(host, port, "POST", path, json.dumps(body).encode(), headers, ANSWER_S)
+
+
+def reason(said: dict[str, Any]) -> str:
+    """Why something was refused, in its words."""
+    error = said.get("error")
+    return str(error.get("text", error)) if isinstance(error, dict) else "it says nothing"
+
+
+def _ask(
+    host: str, port: int, method: str, path: str, body: bytes | None, headers: dict[str, str], answer_s: float
+) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
+    listens = False
+    try:
+        connection.connect()
+        listens = True
+        connection.sock.settimeout(answer_s)
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        said = json.loads(response.read())
+        if not isinstance(said, dict):
+            raise ValueError("no object")
+        return response.status, said
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswer(f"{host}:{port} does not answer: {error}", listens) from None
+    finally:
+        connection.close()
