@@ -57,7 +57,7 @@ class FaultTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=RULES_MAX)] = ()
     disk_ms: Milliseconds = 0.0
-    seed: Annotated[int, Meta(ge=-(1 << 63), lt=1 << 63)] = 0
+    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] = 0
 
     @property
     def is_empty(self) -> bool:
