@@ -51,7 +51,7 @@ def test_cluster_up_prints_plain_lines_into_a_pipe_and_stops_all_on_ctrl_c(three
     assert (ran.code, ran.err) == (0, "")
     assert time.monotonic() - began < 2 * QUICK_S
     assert ran.out.splitlines()[-1] == "all nodes stopped"
-    assert re.search(r"restart: python zookeeper_server\.py .* node 1", ran.out)
+    assert re.search(r"restart: python zookeeper_server\.py .* cluster restart 1", ran.out)
     assert "\x1b" not in ran.out
     assert ports_are_free(three)
 
