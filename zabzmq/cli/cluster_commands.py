@@ -90,3 +90,108 @@ CLUSTER_COMMANDS: Final = (
     _order_to_all("reset", "Stop all nodes, delete their data, and start them anew if a supervisor runs."),
     _order_to_all("down", "Stop all nodes, and their supervisor."),
 )
+
+
+# ---- fault --------------------------------------------------------------------------------------------------------
+
+
+@click.group(context_settings=HELP)
+@cluster_options
+@directory_options
+def fault() -> None:
+    """Disturb what nodes say to each other, and their disks.
+
+    A pair of nodes is 0-3 for both ways, '0->3' (or 0to3) for one; a side may list several, 0,1-2,3,4, or be leader or
+    rest. Each command adds to what is there; `clear` ends it all. The nodes must have been started with --allow-faults,
+    as `cluster up` does.
+    """
+
+
+SEED: Final = click.option("--seed", type=Whole(), help="Of all that is drawn; the same seed draws the same.")
+CHANCE: Final = click.option(
+    "-p", "--probability", type=click.FloatRange(0, 1), required=True, help="How often; 0 ends it."
+)
+PAIR: Final = click.argument("pair")
+
+
+@fault.command(cls=Command)
+@click.argument("groups")
+@_common
+def partition(ctx: click.Context, groups: str, as_json: bool) -> int:
+    """Let only nodes of one group hear each other, as in 0,1/2,3,4 or leader/rest; instead of all cuts before."""
+    from zabzmq.cli import server_fault
+
+    return server_fault.change(settled(ctx), told(ctx), server_fault.partition(groups), as_json=as_json)
+
+
+@fault.command(cls=Command)
+@PAIR
+@_common
+def cut(ctx: click.Context, pair: str, as_json: bool) -> int:
+    """Let nothing through: 0-3, or one way '0->3'."""
+    from zabzmq.cli import server_fault
+
+    return server_fault.change(settled(ctx), told(ctx), server_fault.cut(pair), as_json=as_json)
+
+
+def _chance(name: str, field: str, text: str) -> None:
+    @fault.command(name, cls=Command, help=text)
+    @PAIR
+    @CHANCE
+    @SEED
+    @_common
+    def command(ctx: click.Context, pair: str, probability: float, seed: int | None, as_json: bool) -> int:
+        from zabzmq.cli import server_fault
+
+        work = server_fault.on_arrival(pair, f"{name} {probability:g}", **{field: probability})
+        return server_fault.change(settled(ctx), told(ctx), work, seed=seed, as_json=as_json)
+
+
+_chance("drop", "drop", "Lose messages.")
+_chance("dup", "duplicate", "Deliver messages twice.")
+_chance("reorder", "reorder", "Let messages be overtaken.")
+
+
+@fault.command(cls=Command)
+@PAIR
+@click.argument("time")
+@click.option("--jitter", default="0ms", help="And up to so much more, drawn for each message.")
+@SEED
+@_common
+def delay(ctx: click.Context, pair: str, time: str, jitter: str, seed: int | None, as_json: bool) -> int:
+    """Deliver messages later by TIME, such as 200ms; in order."""
+    from zabzmq.cli import server_fault
+
+    wait, more = server_fault.parse_wait(time), server_fault.parse_wait(jitter)
+    work = server_fault.on_arrival(pair, f"delay {wait:g} ms", delay_ms=wait, jitter_ms=more)
+    return server_fault.change(settled(ctx), told(ctx), work, seed=seed, as_json=as_json)
+
+
+@fault.command(cls=Command)
+@click.argument("ids")
+@click.argument("time")
+@_common
+def disk(ctx: click.Context, ids: str, time: str, as_json: bool) -> int:
+    """Let every sync of these nodes' disks take longer by TIME, such as 50ms; 0 ends it."""
+    from zabzmq.cli import server_fault
+
+    work = server_fault.disk(ids, server_fault.parse_wait(time))
+    return server_fault.change(settled(ctx), told(ctx), work, as_json=as_json)
+
+
+@fault.command(cls=Command)
+@_common
+def clear(ctx: click.Context, as_json: bool) -> int:
+    """End all faults."""
+    from zabzmq.cli import server_fault
+
+    return server_fault.change(settled(ctx), told(ctx), server_fault.clear, as_json=as_json)
+
+
+@fault.command(cls=Command)
+@_common
+def ls(ctx: click.Context, as_json: bool) -> int:
+    """Show the faults in force."""
+    from zabzmq.cli import server_fault
+
+    return server_fault.show_faults(settled(ctx), told(ctx), as_json=as_json)

@@ -76,13 +76,13 @@ class NodeFaults:
 
 def in_words(table: FaultTable) -> str:
     """The table in a line for people."""
-    parts = [f"{rule.peer}: {_rule_in_words(rule)}" for rule in table.rules]
+    parts = [f"{rule.peer}: {rule_in_words(rule)}" for rule in table.rules]
     if table.disk_ms:
         parts.append(f"disk {table.disk_ms:g} ms slower")
     return "; ".join(parts) or "none"
 
 
-def _rule_in_words(rule: Rule) -> str:
+def rule_in_words(rule: Rule) -> str:
     parts = []
     if rule.cut is not None:
         parts.append("cut" if rule.cut == "both" else f"cut {rule.cut}")

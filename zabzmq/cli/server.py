@@ -232,6 +232,7 @@ def doctor(ctx: click.Context) -> int:
     return examine(settled(ctx))
 
 
+server.add_command(cluster_commands.fault)
 server.add_command(trace_commands.trace)
 server.add_command(trace_commands.explain)
 

@@ -169,6 +169,8 @@ class Faults:
 
     def release(self) -> None:
         """Hand on what has waited long enough."""
+        if not self._held:
+            return
         now = self._now()
         while self._held and self._held[0][0] <= now:
             _, _, take, frames = heappop(self._held)
