@@ -129,7 +129,12 @@ def _mermaid_text(text: str) -> str:
 def pack(events: Iterable[Event]) -> str:
     """Base64 of gzip of the JSON lines: the same events give the same text."""
     data = "".join(f"{line}\n" for line in to_jsonl(events)).encode()
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode("ascii")
+    return packed(gzip.compress(data, 9, mtime=0))
+
+
+def packed(data: bytes) -> str:
+    """A gzipped trace as it stands in a page."""
+    return base64.b64encode(data).decode("ascii")
 
 
 def run_block(name: str, packed: str, title: str = "") -> bytes:
