@@ -28,6 +28,7 @@ from zabzmq.cli.client_monitor import event_line
 from zabzmq.cli.client_output import success, told
 from zabzmq.cli.client_status import HEALTHY, headline, table
 from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.server_cluster_page import page_url
 from zabzmq.cli.server_status import ask
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import Client
@@ -35,7 +36,7 @@ from zabzmq.client.monitor import Monitor
 from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.machine.operations import Guess, Operation, Target
-from zabzmq.server.config import PORT_OFFSETS, SUPERVISOR_OFFSET, Config, load
+from zabzmq.server.config import BASE_PORT, PORT_OFFSETS, SUPERVISOR_OFFSET, Config, load
 
 CLUSTER: Final = "make-demo"
 PATIENCE_S: Final = 15.0
@@ -199,6 +200,10 @@ def play() -> int:
         if any(codes.values()):
             raise UserError(f"nodes did not stop cleanly: {codes}")
         click.echo("  all nodes stopped cleanly")
+    click.echo("\nWatch five of your own, and kill their leader: python zookeeper_server.py cluster up --open")
+    page = page_url(BASE_PORT, None)
+    if page:
+        click.echo(f"The page: {page}")
     return Exit.OK
 
 
