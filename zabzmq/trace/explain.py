@@ -58,6 +58,16 @@ def zxid(place: Place | None) -> str:
     return "nothing" if place is None else f"{place[0]}.{place[1]}"
 
 
+def nodes(found: object) -> str:
+    """Node ids in words."""
+    many = isinstance(found, list | tuple | set | frozenset) and len(found) != 1
+    return f"node{'s' if many else ''} {ids(found)}" if found else "no node"
+
+
+def operations(count: object) -> str:
+    return f"{count} operation{'' if count == 1 else 's'}"
+
+
 def text_of(event: Event | None) -> str:
     """What an event says of its cause."""
     return str(event.get("text") or event.get("why") or event.get("what") or event.k) if event is not None else ""
@@ -85,7 +95,7 @@ def explain_entry(facts: Facts) -> Answer:
         have = sorted(facts.copies)
         proof = facts.copies[have[-1]] if have else told
         newest = max(facts.copies.values(), key=lambda event: event.seq, default=proof)
-        text = f"{len(have)} (node{'' if len(have) == 1 else 's'} {ids(have)})" if have else "none"
+        text = f"{len(have)} ({nodes(have)})" if have else "none"
         need = newest.get("need", facts.majority)
         waiting = say("entry.waiting", newest, z=name, have=text, need=need)
         return Answer(name, "not committed", (waiting, *_why_not_copied(facts, entry)))
@@ -98,10 +108,10 @@ def _committed(facts: Facts, entry: Place, begun: tuple[int, Event] | None) -> I
     if declared is not None and declared.get("epoch") == entry[0]:
         have = declared.get("have")
         need = f"{declared.get('need')} of {len(facts.voters) or '?'}"
-        yield say("entry.committed", declared, z=name, have=f"nodes {ids(have)}", need=need)
+        yield say("entry.committed", declared, z=name, have=nodes(have), need=need)
     elif begun is not None and (facts.heard is None or facts.heard.get("epoch") != entry[0]):
         have = begun[1].get("have")
-        yield say("entry.inherited", begun[1], z=name, epoch=begun[0], have=f"nodes {ids(have)}")
+        yield say("entry.inherited", begun[1], z=name, epoch=begun[0], have=nodes(have))
     else:
         heard = facts.heard or declared
         assert heard is not None
@@ -113,8 +123,15 @@ def _applied(facts: Facts, entry: Place) -> Iterable[Clause]:
         shown = next((event for event in facts.applies.values() if event.zxid() == entry), None)
         digest = f"state {shown.get('digest')}" if shown is not None else "in one batch with what follows it"
         proof = shown or next(iter(facts.applies.values()))
-        yield say("entry.applied", proof, nodes=f"nodes {ids(sorted(facts.applies))}", digest=digest)
-    yield from (_standing(facts, node) for node in _in_order(facts) if node.n not in facts.applies)
+        yield say("entry.applied", proof, nodes=nodes(sorted(facts.applies)), digest=digest)
+    for node in _in_order(facts):
+        if node.n in facts.applies:
+            continue
+        if node.got is not None and node.wrote is None and not _is_down(facts, node):
+            yield say("voter.writing", node.got, n=node.n, ago=ago(facts.newest - node.got.t))
+            yield from _faulty(node)
+        else:
+            yield _standing(facts, node)
 
 
 def _epoch_that_has_it(facts: Facts, entry: Place) -> tuple[int, Event] | None:
@@ -173,7 +190,7 @@ def _deposed(facts: Facts, entry: Place) -> Iterable[Clause]:
     if leader.role != "LEADING" and leader.left is not None:
         yield say("entry.deposed", leader.left, n=leader.n, text=text_of(leader.left))
     elif leader.former is not None and leader.epoch != entry[0]:
-        yield say("node.restarted", leader.former, z=zxid(leader.end))
+        yield _restarted(facts, leader)
     if _is_down(facts, leader):
         yield _down(facts, leader)
     yield from _faulty(leader)
@@ -214,7 +231,8 @@ def _why_no_ack(facts: Facts, entry: Place, leader: NodeFacts, node: NodeFacts) 
         return _down(facts, node)
     if node.acked is not None and node.acked.get("mid") not in facts.ack_heard:
         return say("voter.ack_lost", node.acked, n=n, leader=leader.n)
-    if dropped is not None and node.wrote is None:
+    told = facts.proposed or sent
+    if dropped is not None and node.wrote is None and (told is None or dropped.t >= told.t):
         kind, fault = dropped.get("type"), dropped.get("fault")
         return say("voter.dropped", dropped, type=kind, leader=leader.n, n=n, fault=fault)
     if node.uncounted is not None:
@@ -255,7 +273,7 @@ def explain_node(facts: Facts, n: int) -> Answer:
     clauses += _how_far(facts, node, down)
     clauses += _refusals(node)
     if node.former is not None:
-        clauses.append(say("node.restarted", node.former, z=zxid(facts.begun[n].zxid())))
+        clauses.append(_restarted(facts, node))
     answer = "down" if down else node.role.lower() if node.role != "LOOKING" else "looking"
     return Answer(question, answer, tuple(clauses))
 
@@ -279,14 +297,14 @@ def _is_down(facts: Facts, node: NodeFacts) -> bool:
         return True
     if facts.newest - last.t >= SILENT_S:
         return True
-    gone = [
-        event
-        for other in facts.nodes.values()
-        if (event := other.unlinked.get(node.n)) is not None and event.k == "note" and event.t > last.t
-    ]
-    return bool(gone) and len(gone) == sum(
-        1 for other in facts.nodes.values() if other.n != node.n and _speaks(facts, other)
-    )
+    others = [other for other in facts.nodes.values() if other.n != node.n and _speaks(facts, other)]
+    gone = [other for other in others if (event := other.gone.get(node.n)) is not None and event.t > last.t]
+    return bool(others) and gone == others
+
+
+def _restarted(facts: Facts, node: NodeFacts) -> Clause:
+    begun = facts.begun[node.n]
+    return say("node.restarted", begun, n=node.n, z=zxid(begun.zxid()), ago=ago(facts.newest - begun.t))
 
 
 def _speaks(facts: Facts, node: NodeFacts) -> bool:
@@ -315,7 +333,7 @@ def _standing(facts: Facts, node: NodeFacts) -> Clause:
         if node.phase == "BROADCAST" and state is not None:
             proof = epoch.established if epoch is not None and epoch.established is not None else state
             have, need = proof.get("have"), proof.get("need", facts.majority)
-            return say("node.leads", proof, n=node.n, epoch=node.epoch, have=f"nodes {ids(have)}", need=need)
+            return say("node.leads", proof, n=node.n, epoch=node.epoch, have=nodes(have), need=need)
         return say("node.leading", state, n=node.n, phase=phase, epoch=node.epoch)
     if node.role == "FOLLOWING":
         return say("node.follows", state, n=node.n, leader=node.leader, epoch=node.epoch, phase=phase)
@@ -329,7 +347,7 @@ def _looking(node: NodeFacts) -> Iterable[Clause]:
         return
     if node.alone is not None:
         up = node.alone.get("up")
-        yield say("node.alone", node.alone, up=f"nodes {ids(up)}", need=node.alone.get("need"))
+        yield say("node.alone", node.alone, up=nodes(up), need=node.alone.get("need"))
     if node.uncounted is not None:
         yield say("node.uncounted", node.uncounted)
 
@@ -341,14 +359,10 @@ def _faulty(node: NodeFacts) -> Iterable[Clause]:
 
 def _fault_text(event: Event) -> str:
     """The fault table in a few words."""
+    disk_ms = event.get("disk_ms")
     rules = event.get("rules")
-    if not isinstance(rules, list):
-        inner = event.get("faults")
-        rules = inner.get("rules") if isinstance(inner, dict) else None
-    if not isinstance(rules, list):
-        return str(event.get("what"))
-    told = []
-    for rule in rules:
+    told = [f"every sync of its disk takes {disk_ms:g} ms longer"] if isinstance(disk_ms, float) and disk_ms else []
+    for rule in rules if isinstance(rules, list) else []:
         if isinstance(rule, dict):
             what = [f"{key} {value}" for key, value in rule.items() if key != "peer" and value]
             told.append(f"node {rule.get('peer')}: {', '.join(what)}")
@@ -391,11 +405,18 @@ def _how_far(facts: Facts, node: NodeFacts, down: bool) -> Iterable[Clause]:
 
 def _refusals(node: NodeFacts) -> Iterable[Clause]:
     if node.refused is not None:
-        yield say("node.refused", node.refused, count=node.refused.get("count"), text=node.refused.get("text"))
+        yield say(
+            "node.refused", node.refused, what=operations(node.refused.get("count")), text=node.refused.get("text")
+        )
     if node.undecided is not None:
         event = node.undecided
         first, last = dotted(event.get("z0")), dotted(event.get("z"))
-        yield say("node.undecided", event, count=event.get("count"), z0=first, z=last)
+        yield say(
+            "node.undecided",
+            event,
+            what=operations(event.get("count")),
+            z=first if first == last else f"{first} to {last}",
+        )
 
 
 # ---- the last election ---------------------------------------------------------------------------------------------
@@ -416,7 +437,9 @@ def explain_election(facts: Facts) -> Answer:
             return Answer(question, "electing", (*clauses, *_told_election(facts, elected)))
     if elected is None:
         return Answer(question, "unknown", (say("election.untold", None),))
-    return Answer(question, "elected", tuple(_told_election(facts, elected)))
+    if winner is not None and _is_down(facts, winner):
+        clauses.append(_down(facts, winner))
+    return Answer(question, "elected", (*_told_election(facts, elected), *clauses))
 
 
 def _unsupported(facts: Facts, looking: list[NodeFacts]) -> Iterable[Clause]:
@@ -449,11 +472,11 @@ def _told_election(facts: Facts, elected: Event) -> Iterable[Clause]:
         yield say("election.epoch", found.saved, epoch=number)
     if found.promised is not None:
         have, need = found.promised.get("have"), found.promised.get("need", facts.majority)
-        yield say("election.promised", found.promised, have=f"nodes {ids(have)}", need=need)
+        yield say("election.promised", found.promised, have=nodes(have), need=need)
     if found.established is not None:
         have, need = found.established.get("have"), found.established.get("need", facts.majority)
         end = zxid(found.began_with[0]) if found.began_with is not None else "?"
-        yield say("election.established", found.established, have=f"nodes {ids(have)}", need=need, epoch=number, z=end)
+        yield say("election.established", found.established, have=nodes(have), need=need, epoch=number, z=end)
 
 
 def _epoch_of(facts: Facts, elected: Event) -> tuple[int, EpochFacts] | None:
@@ -466,7 +489,7 @@ def _epoch_of(facts: Facts, elected: Event) -> tuple[int, EpochFacts] | None:
 def _won(facts: Facts, elected: Event) -> Clause:
     vote = triple(facts.winning.fields) if facts.winning is not None else "not told"
     have, need = elected.get("have"), elected.get("need", facts.majority)
-    return say("election.won", elected, n=elected.n, have=f"nodes {ids(have)}", need=need, vote=vote)
+    return say("election.won", elected, n=elected.n, have=nodes(have), need=need, vote=vote)
 
 
 def _lost(facts: Facts, node: NodeFacts, elected: Event, winning: Event) -> Iterable[Clause]:
@@ -477,7 +500,8 @@ def _lost(facts: Facts, node: NodeFacts, elected: Event, winning: Event) -> Iter
         if last is not None and last.get("candidate") is None:
             yield say("election.uncounted", last, n=node.n)
         elif last is not None:
-            yield say("election.same", votes[0], n=node.n, candidate=votes[0].get("candidate"))
+            first = next(vote for vote in votes if vote.get("candidate") is not None)
+            yield say("election.same", first, n=node.n, candidate=first.get("candidate"))
         else:
             yield say("election.absent", facts.absent.get(node.n) or node.last, n=node.n)
         return

@@ -42,7 +42,8 @@ class NodeFacts:
         self.cut: Event | None = None
         self.sent_to: dict[int, Event] = {}  # as leader
         self.dropped: dict[int, Event] = {}  # messages with it or about it, by the other node
-        self.unlinked: dict[int, Event] = {}  # links that were over, and nodes that were gone
+        self.unlinked: dict[int, Event] = {}  # links that are over
+        self.gone: dict[int, Event] = {}  # connections that are down
 
     @property
     def role(self) -> str:
@@ -335,9 +336,11 @@ class Facts:
                 self.nodes[peer].synced = event
             case "mesh" if isinstance(peer, int):
                 if event.get("up"):
-                    node.unlinked.pop(peer, None)
+                    node.gone.pop(peer, None)
                 else:
-                    node.unlinked[peer] = event
+                    node.gone[peer] = event
+            case "link" if isinstance(peer, int):
+                node.unlinked.pop(peer, None)
 
 
 def reduce(events: list[Event], about: Place | None = None) -> Facts:
