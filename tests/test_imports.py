@@ -54,7 +54,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 # Who may take these packages from outside at all.
 GUARDED = {
-    "zmq": ("zabzmq.net.sockets", "zabzmq.client"),
+    "zmq": ("zabzmq.net.sockets", "zabzmq.net.reading", "zabzmq.net.options", "zabzmq.client"),
     "click": ("zabzmq.cli",),
     "rich": ("zabzmq.cli",),
     "h11": ("zabzmq.server.observe_http",),

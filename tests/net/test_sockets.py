@@ -33,7 +33,7 @@ from zabzmq.core.messages import (
     State,
 )
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
-from zabzmq.net import client_wire, sockets
+from zabzmq.net import client_wire, options, sockets
 from zabzmq.net.client_wire import Committed, Hello, Hint, StatusQuery, Submit
 from zabzmq.net.endpoints import NetError
 from zabzmq.net.sockets import SocketTransport
@@ -708,7 +708,7 @@ def test_a_message_in_parts_is_not_read_to_its_end(rig: Rig) -> None:
         impostor.close()
         monitor = node._dealers[link].monitor
         assert monitor.socket.poll(int(DEADLINE * 1000)), "the connection has ended, and nothing of it was read"
-        node._touched.add(monitor)  # that was a look
+        node._readers.touched(monitor)  # that was a look
         rig.until(lambda link=link: rig.lost(0, link))  # type: ignore[misc]
         rig.stop(0)
 
@@ -826,8 +826,8 @@ def test_every_socket_has_its_options(rig: Rig) -> None:
         (node._subscribers[PeerId(1)].source.socket, {**connecting, **again, zmq.RCVHWM: 1000}),
         (node._dealers[link].source.socket, {**connecting, zmq.RECONNECT_IVL: -1, zmq.IMMEDIATE: 1}),
     ]
-    for sock, options in expected:
-        for option, value in {**everywhere, **options}.items():
+    for sock, wanted in expected:
+        for option, value in {**everywhere, **wanted}.items():
             assert sock.get(option) == value
     assert node._dealers[link].source.socket.get(zmq.ROUTING_ID) == b"0/100/1"
     assert node._mesh[PeerId(1)].source.socket.get(zmq.ROUTING_ID) == b"0/100"
@@ -835,9 +835,9 @@ def test_every_socket_has_its_options(rig: Rig) -> None:
 
 def test_a_peer_that_comes_up_and_votes_is_connected_to_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when a reconnection that has backed off gets round to it: here, in ten minutes."""
-    for options in (sockets.MESH_DEALER, sockets.SUBSCRIBER):
-        monkeypatch.setitem(options, zmq.RECONNECT_IVL, 600_000)
-        monkeypatch.setitem(options, zmq.RECONNECT_IVL_MAX, 600_000)
+    for settings in (options.MESH_DEALER, options.SUBSCRIBER):
+        monkeypatch.setitem(settings, zmq.RECONNECT_IVL, 600_000)
+        monkeypatch.setitem(settings, zmq.RECONNECT_IVL_MAX, 600_000)
     rig.start(0)
     rig.start(2)
     rig.until_heard(2, MeshUp(PeerId(0)))  # by now 0 has been refused by 1, which does not run

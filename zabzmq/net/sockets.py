@@ -3,23 +3,18 @@
 All sockets belong to the thread that made this, the protocol loop. The loop calls `poll`, `receive`, and in
 between the Transport methods; none of them waits except `poll`, and none raises for what another process does:
 what fails comes back as LinkLost or MeshDown from the next `receive`, what cannot be read is counted in `dropped`.
-
-Readiness. ZeroMQ's descriptors tell of *changes*: once a socket has been looked at, its descriptor stays silent
-until something new happens, and a send may be that look. So a socket counts as ready from its descriptor's word
-until a read finds it empty, and a socket that was sent on is asked before the next wait. That costs a turn one
-system call, however many sockets there are.
+How many sockets are waited for at once is in net/reading.py, what each is set to in net/options.py.
 """
 
 from __future__ import annotations
 
-import selectors
 import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Final, TypeAlias
+from typing import Final
 
 import zmq
 
@@ -32,7 +27,17 @@ from zabzmq.net.client_wire import ClientReply, ClientRequest, Committed
 from zabzmq.net.endpoints import NetConfig, bind_error
 from zabzmq.net.faults import Faults
 from zabzmq.net.link import Links, Verdict
-from zabzmq.net.wire import FRAME_BYTES_MAX, LINK, MESH, PUB, Closed, Envelope, Wire, WireError
+from zabzmq.net.options import (
+    CLIENT_ROUTER,
+    LINK_DEALER,
+    MESH_DEALER,
+    PEER_ROUTER,
+    PUBLISHER,
+    SUBSCRIBER,
+    Options,
+)
+from zabzmq.net.reading import Readers, Source, Take
+from zabzmq.net.wire import LINK, MESH, PUB, Closed, Envelope, Wire, WireError
 
 TOPIC_HEARTBEAT: Final = b"hb"
 TOPIC_COMMIT: Final = b"cm"
@@ -43,8 +48,6 @@ CLIENT_MESSAGES_MAX: Final = 256
 CLIENT_BYTES_MAX: Final = 4 << 20
 """The same for clients, in bytes: decoding a flood must not cost the peers their heartbeats."""
 DRAIN_ROUNDS_MAX: Final = 64
-PARTS_KEPT: Final = 4
-"""Frames of one message that are kept; no message has more."""
 FAREWELL_MS: Final = 100.0
 """How long the socket of a link given up stays, unread, so that the last word (NACK, CLOSED) gets out: with
 LINGER=0 a close would take it back."""
@@ -62,87 +65,17 @@ _EVENT: Final = struct.Struct("=Hi")
 
 _MORE: Final = zmq.DONTWAIT | zmq.SNDMORE
 
-Options: TypeAlias = dict[int, int]
-
-_ALL: Final[Options] = {
-    zmq.LINGER: 0,
-    zmq.MAXMSGSIZE: FRAME_BYTES_MAX,
-    zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 1,
-    zmq.TCP_KEEPALIVE_INTVL: 1,
-    zmq.TCP_KEEPALIVE_CNT: 3,
-    zmq.TCP_MAXRT: 2000,
-}
-_CONNECT: Final[Options] = {
-    zmq.CONNECT_TIMEOUT: 300,
-    zmq.HANDSHAKE_IVL: 300,
-    zmq.HEARTBEAT_IVL: 1000,
-    zmq.HEARTBEAT_TIMEOUT: 1000,
-    # Twice the interval: at the interval itself the other end hangs up whenever a ping is a moment late, which on
-    # an idle mesh was every second or so (measured).
-    zmq.HEARTBEAT_TTL: 2000,
-}
-_RECONNECT: Final[Options] = {zmq.RECONNECT_IVL: 20, zmq.RECONNECT_IVL_MAX: 500}
-_ROUTER: Final[Options] = {zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1, zmq.HANDSHAKE_IVL: 300}
-
-PEER_ROUTER: Final[Options] = {**_ALL, **_ROUTER, zmq.SNDHWM: 10000, zmq.RCVHWM: 10000}
-CLIENT_ROUTER: Final[Options] = {**_ALL, **_ROUTER, zmq.SNDHWM: 10000, zmq.RCVHWM: 1000}
-PUBLISHER: Final[Options] = {**_ALL, zmq.SNDHWM: 1000, zmq.MAXMSGSIZE: 1024}  # it is sent subscriptions only
-SUBSCRIBER: Final[Options] = {**_ALL, **_CONNECT, **_RECONNECT, zmq.RCVHWM: 1000}
-MESH_DEALER: Final[Options] = {**_ALL, **_CONNECT, **_RECONNECT, zmq.IMMEDIATE: 1, zmq.SNDHWM: 100, zmq.RCVHWM: 100}
-LINK_DEALER: Final[Options] = {
-    **_ALL,
-    **_CONNECT,
-    zmq.RECONNECT_IVL: -1,
-    zmq.IMMEDIATE: 1,
-    zmq.SNDHWM: 10000,
-    zmq.RCVHWM: 10000,
-}
-
-
-class _Source:
-    """One socket that is read. `take` gets the frames of each message; `most` of them in one turn."""
-
-    __slots__ = ("fd", "is_dealer", "most", "socket", "take")
-
-    def __init__(self, socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None], most: int) -> None:
-        self.socket = socket
-        self.take = take
-        self.most = most
-        self.is_dealer = socket.type == zmq.DEALER
-        self.fd = int(socket.get(zmq.FD))
-
 
 class _Connection:
     """A connecting socket and its monitor."""
 
     __slots__ = ("monitor", "peer", "source", "up")
 
-    def __init__(self, peer: PeerId, source: _Source, monitor: _Source) -> None:
+    def __init__(self, peer: PeerId, source: Source, monitor: Source) -> None:
         self.peer = peer
         self.source = source
         self.monitor = monitor
         self.up = False
-
-
-def _frames(source: _Source) -> list[bytes] | None:
-    """The next message, None if there is none. Of too many parts the first PARTS_KEPT and one more are kept.
-
-    Of a message in parts a DEALER's rest is not read: were the connection to end meanwhile, libzmq would abort the
-    process (net/wire.py). No peer of ours sends one, so `take` must give up that socket.
-    """
-    socket = source.socket
-    try:
-        frames = [socket.recv(zmq.DONTWAIT)]
-    except zmq.Again:
-        return None
-    while socket.get(zmq.RCVMORE):
-        if source.is_dealer:
-            return [*frames, b""]
-        part = socket.recv(zmq.DONTWAIT)
-        if len(frames) <= PARTS_KEPT:
-            frames.append(part)
-    return frames
 
 
 def _nothing(frames: list[bytes]) -> None:
@@ -170,11 +103,7 @@ class SocketTransport:
         self._wire = Wire(config.cluster, self.lamport)
         self._faults = faults
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._selector = selectors.DefaultSelector()
-        self._watched: int | None = None
-        self._sources: set[_Source] = set()
-        self._ready: dict[_Source, None] = {}
-        self._touched: set[_Source] = set()
+        self._readers = Readers()
         self._inputs: list[Input] = []
         self._requests: list[tuple[bytes, ClientRequest]] = []
         self._request_bytes = 0
@@ -182,7 +111,7 @@ class SocketTransport:
         self._deadlines: dict[LinkId, float] = {}  # of those not up yet
         self._routes: dict[LinkId, bytes] = {}  # links opened to us, as a leader: where to answer
         self._link_of: dict[bytes, LinkId] = {}
-        self._leaving: deque[tuple[float, _Source]] = deque()
+        self._leaving: deque[tuple[float, Source]] = deque()
         self._called_back: dict[PeerId, ProcessId] = {}
         self._pub_seq = count(1)
         self._pub_seen: dict[PeerId, tuple[int, int]] = {}
@@ -191,8 +120,8 @@ class SocketTransport:
             on_peer = self._on_peer if faults is None else faults.from_route(self._on_peer)
             self._peers = self._read_from(router, on_peer, PEER_MESSAGES_MAX)
             router = self._bind(zmq.ROUTER, config.mine.client, CLIENT_ROUTER)
-            self._clients = self._read_from(router, self._on_client, CLIENT_MESSAGES_MAX)
-            self._publisher = _Source(self._bind(zmq.PUB, config.mine.publish, PUBLISHER), _nothing, 0)
+            self._clients = self._read_from(router, self._on_client, CLIENT_MESSAGES_MAX, self._has_room_for_requests)
+            self._publisher = Source(self._bind(zmq.PUB, config.mine.publish, PUBLISHER), _nothing, 0)
             self._mesh = {peer: self._connect_mesh(peer) for peer in config.others}
             self._subscribers = {peer: self._connect_subscriber(peer) for peer in config.others}
         except BaseException:
@@ -280,26 +209,14 @@ class SocketTransport:
 
     def poll(self, timeout_ms: float, extra_fd: int | None = None) -> bool:
         """Wait until something can be received, `extra_fd` is readable, or time is up; whether it was `extra_fd`."""
-        if extra_fd != self._watched:
-            self._watch(extra_fd)
-        for source in self._touched:
-            if source in self._sources and int(source.socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                self._ready[source] = None
-        self._touched.clear()
-        if self._ready or self._inputs:
+        if self._inputs:
             timeout_ms = 0
         elif self._deadlines or self._leaving:
             due = min([*self._deadlines.values(), *(when for when, _ in self._leaving)])
             timeout_ms = min(timeout_ms, (due - time.monotonic()) * 1000)
         if self._faults is not None:
             timeout_ms = min(timeout_ms, self._faults.due_in)
-        woken = False
-        for key, _ in self._selector.select(max(0.0, timeout_ms) / 1000):
-            if key.data is None:
-                woken = True
-            else:
-                self._ready[key.data] = None
-        return woken
+        return self._readers.wait(timeout_ms, extra_fd)
 
     def receive(self, *, drain: bool = False) -> tuple[list[Input], list[tuple[bytes, ClientRequest]]]:
         """What has arrived: inputs for the peer, in order, and requests of clients with where to answer.
@@ -310,8 +227,8 @@ class SocketTransport:
         self._turn()
         if drain:
             for _ in range(DRAIN_ROUNDS_MAX):
-                self.poll(0, self._watched)
-                if self._ready.keys() <= {self._clients}:
+                self._readers.look()
+                if not self._readers.are_ready_besides(self._clients):
                     break
                 self._turn()
         inputs, self._inputs = self._inputs, []
@@ -321,7 +238,7 @@ class SocketTransport:
 
     def close(self) -> None:
         """Close everything at once; what is not out yet is not sent."""
-        self._selector.close()
+        self._readers.close()
         self._context.destroy(linger=0)
 
     # ---- reading -------------------------------------------------------------------------------------------------
@@ -332,22 +249,7 @@ class SocketTransport:
             self._expire(time.monotonic())
         if self._faults is not None:
             self._faults.release()
-        for source in list(self._ready):
-            if source not in self._sources or self._read(source):
-                self._ready.pop(source, None)
-
-    def _read(self, source: _Source) -> bool:
-        """Whether it is empty now. `take` may close the socket it is read from."""
-        for _ in range(source.most):
-            if source not in self._sources:
-                return True
-            if source is self._clients and not self._has_room_for_requests():
-                return False
-            frames = _frames(source)
-            if frames is None:
-                return True
-            source.take(frames)
-        return False
+        self._readers.read()
 
     def _has_room_for_requests(self) -> bool:
         return len(self._requests) < CLIENT_MESSAGES_MAX and self._request_bytes < CLIENT_BYTES_MAX
@@ -504,7 +406,7 @@ class SocketTransport:
             # The socket hears of its new connection on another way than we do. Sends look that way only about once
             # a millisecond, so the first one would find nobody to send to; this is a look.
             connection.source.socket.get(zmq.EVENTS)
-            self._touched.add(connection.source)
+            self._readers.touched(connection.source)
         connection.up = up
         return up
 
@@ -531,20 +433,20 @@ class SocketTransport:
             if say:
                 self._say_closed(link, link.learner.peer, link.learner.incarnation, self._peers, route)
 
-    def _say_closed(self, link: LinkId, peer: PeerId, incarnation: int, source: _Source, *route: bytes) -> None:
+    def _say_closed(self, link: LinkId, peer: PeerId, incarnation: int, source: Source, *route: bytes) -> None:
         # Number 0: whatever got lost before it, this one is understood.
         self._say(peer, source, (*route, self._wire.encode(Envelope(self.me, peer, incarnation, link, 0), Closed())))
 
     # ---- sockets -------------------------------------------------------------------------------------------------
 
-    def _say(self, peer: PeerId, source: _Source, frames: Sequence[bytes]) -> bool:
+    def _say(self, peer: PeerId, source: Source, frames: Sequence[bytes]) -> bool:
         """`_try`, unless a fault keeps what goes to this peer: then it is lost on the way, as far as anyone can see."""
         return (self._faults is not None and self._faults.keeps(peer, frames[-1])) or self._try(source, frames)
 
-    def _try(self, source: _Source, frames: Sequence[bytes]) -> bool:
+    def _try(self, source: Source, frames: Sequence[bytes]) -> bool:
         """Send without waiting. False: not sent, and the parts after the failed one are not tried (T7)."""
         socket = source.socket
-        self._touched.add(source)
+        self._readers.touched(source)
         try:
             for frame in frames[:-1]:
                 socket.send(frame, _MORE)
@@ -590,7 +492,7 @@ class SocketTransport:
         peer: PeerId,
         endpoint: str,
         options: Options,
-        take: Callable[[list[bytes]], None],
+        take: Take,
         on_event: Callable[[list[bytes]], None],
         *,
         events: int,
@@ -622,32 +524,19 @@ class SocketTransport:
             socket.set(zmq.IPV6, 1)
         return socket
 
-    def _read_from(self, socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None], most: int) -> _Source:
-        source = _Source(socket, take, most)
-        self._sources.add(source)
-        self._selector.register(source.fd, selectors.EVENT_READ, source)
-        self._ready[source] = None  # until a first look found it empty
+    def _read_from(
+        self, socket: zmq.Socket[bytes], take: Take, most: int, room: Callable[[], bool] | None = None
+    ) -> Source:
+        source = Source(socket, take, most, room)
+        self._readers.add(source)
         return source
 
     def _disconnect(self, connection: _Connection, *, later: bool = False) -> None:
         connection.source.socket.disable_monitor()
-        self._unread(connection.monitor)
+        self._readers.remove(connection.monitor)
         connection.monitor.socket.close()
-        self._unread(connection.source)
+        self._readers.remove(connection.source)
         if later:
             self._leaving.append((time.monotonic() + FAREWELL_MS / 1000, connection.source))
         else:
             connection.source.socket.close()
-
-    def _unread(self, source: _Source) -> None:
-        self._selector.unregister(source.fd)
-        self._sources.discard(source)
-        self._ready.pop(source, None)
-        self._touched.discard(source)
-
-    def _watch(self, fd: int | None) -> None:
-        if self._watched is not None:
-            self._selector.unregister(self._watched)
-        if fd is not None:
-            self._selector.register(fd, selectors.EVENT_READ)
-        self._watched = fd
