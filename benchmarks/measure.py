@@ -107,6 +107,14 @@ class System(ABC):
         return None
 
 
+def seconds_until(act: Callable[[], object], what: str, holds: Callable[[], object]) -> float:
+    """How long it takes from the act until this holds."""
+    began = time.monotonic()
+    act()
+    wait_until(what, holds, pause_s=0.002)
+    return time.monotonic() - began
+
+
 class Processes:
     """Child processes by number. They die with this process, whatever happens to it."""
 
