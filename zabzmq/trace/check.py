@@ -26,6 +26,8 @@ ONE_PROMISE: Final = "one promise per epoch"
 EPOCHS_GROW: Final = "epochs only grow"
 ZXID_ORDER: Final = "zxid order"
 ACK_AFTER_PERSIST: Final = "ack after persist"
+EPOCH_AFTER_HISTORY: Final = "epoch after its history"
+APPLIED: Final = "applied what is committed and on disk"
 QUORUM_OF_ACKS: Final = "commit after a quorum of acks"
 COMMITTED_PREFIX: Final = "committed prefix"
 NO_LOST_COMMIT: Final = "no lost commit"
@@ -39,8 +41,10 @@ CHECKS: Final = {
     ONE_PROMISE: "promises",
     EPOCHS_GROW: "writes of epochs",
     ZXID_ORDER: "batches proposed or applied",
-    ACK_AFTER_PERSIST: "acknowledgements",
+    ACK_AFTER_PERSIST: "acknowledgements and promises",
+    EPOCH_AFTER_HISTORY: "epochs that followers began",
     QUORUM_OF_ACKS: "commits by leaders",
+    APPLIED: "batches applied",
     COMMITTED_PREFIX: "batches applied",
     NO_LOST_COMMIT: "new epochs and truncations",
     SAME_STATE: "states compared",
@@ -69,6 +73,8 @@ class _Life:
         self.committed: tuple[Place, Event] | None = None
         self.proposed: tuple[Place, Event] | None = None
         self.held: dict[int, tuple[Place, Event]] = {}  # as leader: copies it was told of
+        self.epochs: tuple[int, int, Event] | None = None  # promised and current, on its disk
+        self.cut: tuple[int, Place, Event] | None = None  # of the epoch it is asked to begin
         self.is_whole = False  # every event so far is here
 
 
@@ -84,7 +90,7 @@ class Checker:
         self.voters: set[int] = set()
         self._lives: dict[Process, _Life] = {}
         self._leaders: dict[int, Event] = {}
-        self._promises: dict[tuple[int, int], Event] = {}
+        self._promises: dict[tuple[int, int, str], Event] = {}
         self._epochs: dict[int, tuple[int, int, Event]] = {}
         self._ends: dict[int, tuple[int, Event]] = {}  # of each epoch: its last committed counter, and what showed it
         self._next: dict[int, tuple[int, int, Event]] = {}  # applied behind an epoch's end: that counter, next epoch
@@ -129,7 +135,7 @@ class Checker:
     def _forget(self, life: _Life) -> None:
         """Events are missing here: what was known may not hold any more."""
         life.is_whole = False
-        life.durable = life.applied = life.proposed = None
+        life.durable = life.applied = life.proposed = life.epochs = life.cut = None
         life.held.clear()
 
     def _broken(self, check: str, text: str, *events: Event) -> None:
@@ -146,9 +152,10 @@ class Checker:
         on_disk = event.zxid()
         if on_disk is not None:
             life.durable = on_disk, event
-        self._grow(event, event.get("accepted"), event.get("current"))
+        self._grow(event, life)
 
-    def _grow(self, event: Event, accepted: object, current: object) -> None:
+    def _grow(self, event: Event, life: _Life) -> None:
+        accepted, current = event.get("accepted"), event.get("current")
         if not isinstance(accepted, int) or not isinstance(current, int):
             return
         self.counts[EPOCHS_GROW] += 1
@@ -156,13 +163,22 @@ class Checker:
         # A node that has nothing at all lost its disk: it begins anew, and does not count before it is admitted.
         if before is not None and (accepted, current) != (0, 0) and (accepted < before[0] or current < before[1]):
             self._broken(EPOCHS_GROW, f"node {event.n} went back to an older epoch", before[2], event)
-        self._epochs[event.n] = accepted, current, event
+        self._epochs[event.n] = life.epochs = accepted, current, event
+        if life.cut is None or life.durable is None or current < life.cut[0]:
+            return
+        (epoch, cut, shown), life.cut = life.cut, None
+        self.counts[EPOCH_AFTER_HISTORY] += 1
+        if life.durable[0] < cut:
+            text = f"node {event.n} began epoch {epoch} with {dotted([*life.durable[0]])} on disk, not {dotted([*cut])}"
+            self._broken(EPOCH_AFTER_HISTORY, text, shown, event)
 
     def _on_state(self, event: Event, life: _Life) -> None:
         epoch, phase = event.get("epoch"), event.get("phase")
         if event.get("role") != "LEADING":
             life.held.clear()
             life.proposed = None
+            if event.get("role") != "FOLLOWING":
+                life.cut = None
             return
         if phase not in ("SYNCHRONIZATION", "BROADCAST") or not isinstance(epoch, int):
             return
@@ -183,8 +199,12 @@ class Checker:
         match event.get("type"):
             case "ACK" | "ACK_NEWLEADER":
                 self._on_acknowledged(event, life)
-            case "ACKEPOCH" if event.get("counted"):
-                self._on_promised(event)
+                if event.get("type") == "ACK_NEWLEADER":
+                    self._is_saved(event, life, 1, "began")
+            case "ACKEPOCH":
+                self._is_saved(event, life, 0, "promised")
+                if event.get("counted"):
+                    self._on_promised(event, event.n, event.get("to"))
             case "NEWLEADER":
                 self._on_new_leader(event)
 
@@ -203,14 +223,28 @@ class Checker:
             text = f"node {event.n} acknowledged {dotted([*zxid])} with only {dotted([*on_disk])} on disk"
             self._broken(ACK_AFTER_PERSIST, text, shown, event)
 
-    def _on_promised(self, event: Event) -> None:
+    def _is_saved(self, event: Event, life: _Life, which: int, did: str) -> None:
+        """What is said of an epoch is on disk already."""
+        epoch = event.get("epoch")
+        if life.epochs is None or not isinstance(epoch, int):
+            return
+        self.counts[ACK_AFTER_PERSIST] += 1
+        saved = life.epochs[which]
+        assert isinstance(saved, int)
+        if saved < epoch:
+            text = f"node {event.n} {did} epoch {epoch} with only epoch {saved} on disk"
+            self._broken(ACK_AFTER_PERSIST, text, life.epochs[2], event)
+
+    def _on_promised(self, event: Event, promiser: int, to: object) -> None:
+        """Told by who promises, and again by the process that hears it."""
         epoch = event.get("epoch")
         if not isinstance(epoch, int):
             return
         self.counts[ONE_PROMISE] += 1
-        known = self._promises.setdefault((event.n, epoch), event)
-        if known.get("to") != event.get("to"):
-            text = f"node {event.n} promised epoch {epoch} to nodes {known.get('to')} and {event.get('to')}"
+        known = self._promises.setdefault((promiser, epoch, event.k), event)
+        first = known.get("to") if known.k == "send" else known.n
+        if first != to or (known.k == "recv" and known.boot != event.boot):
+            text = f"node {promiser} promised epoch {epoch} to node {first} and to node {to}"
             self._broken(ONE_PROMISE, text, known, event)
 
     def _on_recv(self, event: Event, life: _Life) -> None:
@@ -222,7 +256,11 @@ class Checker:
                 if sent.lc >= event.lc:
                     text = f"{event.get('type')} {mid} was heard before it was sent"
                     self._broken(RECV_AFTER_SEND, text, sent, event)
-        source, zxid = event.get("from"), event.zxid()
+        source, zxid, epoch = event.get("from"), event.zxid(), event.get("epoch")
+        if event.get("type") == "ACKEPOCH" and event.get("counted") and isinstance(source, int):
+            self._on_promised(event, source, event.n)
+        if event.get("type") == "NEWLEADER" and isinstance(epoch, int) and zxid is not None:
+            life.cut = epoch, zxid, event
         if event.get("type") in ("ACK", "ACK_NEWLEADER") and isinstance(source, int) and zxid is not None:
             known = life.held.get(source)
             if known is None or zxid >= known[0]:
@@ -235,7 +273,7 @@ class Checker:
         if zxid is not None:
             life.durable = zxid, event
         if event.get("what") in ("epochs", "quiesced"):
-            self._grow(event, event.get("accepted"), event.get("current"))
+            self._grow(event, life)
 
     def _on_propose(self, event: Event, life: _Life) -> None:
         first, last, prev = event.zxid("z0"), event.zxid(), event.zxid("prev")
@@ -337,6 +375,7 @@ class Checker:
         if first is None or last is None:
             return
         self._in_order(event, life, first)
+        self._may_apply(event, life, last)
         life.applied = last, event
         digest = event.get("digest")
         if not isinstance(digest, str):
@@ -351,6 +390,15 @@ class Checker:
         if known[0] != digest:
             text = f"nodes {known[1].n} and {event.n} hold different states at {dotted([*last])}"
             self._broken(SAME_STATE, text, known[1], event)
+
+    def _may_apply(self, event: Event, life: _Life, last: Place) -> None:
+        if not life.is_whole:
+            return
+        self.counts[APPLIED] += 1
+        for known, what in ((life.durable, "on its disk"), (life.committed, "committed")):
+            if known is not None and known[0] < last:
+                text = f"node {event.n} applied {dotted([*last])} with only {dotted([*known[0]])} {what}"
+                self._broken(APPLIED, text, known[1], event)
 
     def _in_order(self, event: Event, life: _Life, first: Place) -> None:
         if life.applied is None:
