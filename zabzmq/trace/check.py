@@ -285,7 +285,7 @@ class Checker:
             text = f"node {event.n} proposed {dotted([*first])} behind {dotted([*before[0]])}"
             self._broken(ZXID_ORDER, text, before[1], event)
         elif first[1] == 1 and prev is not None:
-            self._prev.setdefault(first[0], (prev, event))
+            self._begins(first[0], prev, event)
         life.proposed = last, event
 
     def _on_truncate(self, event: Event, life: _Life) -> None:
@@ -351,13 +351,18 @@ class Checker:
     def _on_new_leader(self, event: Event) -> None:
         """A leader says with which history its epoch begins, once it has a quorum of promises."""
         epoch, cut = event.get("epoch"), event.zxid()
-        if not isinstance(epoch, int) or cut is None or epoch in self._prev or cut[0] >= epoch:
+        if isinstance(epoch, int) and cut is not None and cut[0] < epoch:
+            self._begins(epoch, cut, event)
+
+    def _begins(self, epoch: int, end: Place, event: Event) -> None:
+        """An epoch goes on from this end of a history; the first to tell counts."""
+        if epoch in self._prev:
             return
-        self._prev[epoch] = cut, event
+        self._prev[epoch] = end, event
         self.counts[NO_LOST_COMMIT] += 1
         for older, (counter, shown) in self._ends.items():
             if older < epoch:
-                self._is_in((older, counter), shown, cut, event)
+                self._is_in((older, counter), shown, end, event)
 
     def _is_in(self, zxid: Place, shown: Event, end: Place, began: Event) -> None:
         """Whether a history that ends with `end` holds `zxid`, as far as the epochs it came through are known."""
@@ -365,7 +370,7 @@ class Checker:
             found = self._prev.get(end[0])
             if found is None:
                 return
-            end = found[0]
+            end, began = found
         if end < zxid:
             text = f"{dotted([*zxid])} is committed, and {_beginner(began)} began without it"
             self._broken(NO_LOST_COMMIT, text, shown, began)
