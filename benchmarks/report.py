@@ -1,0 +1,191 @@
+"""What a run came to: a table for the terminal, and tables and pictures for docs/performance.md.
+
+The document is a person's, but for what stands between the two markers: that is written anew by every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.goals import COALESCED, GOALS, OURS
+from benchmarks.measure import READ_LOADS, WRITE_LOADS
+from benchmarks.run import GAME_LOAD, LOCAL_LOAD, Measured, Results
+from benchmarks.svg import dots, lines
+
+BEGIN: Final = "<!-- measured: begin -->"
+END: Final = "<!-- measured: end -->"
+NOTHING: Final = "–"
+
+Row = list[str]
+
+
+def _rows(results: Results) -> list[tuple[str, str, str]]:
+    """Label, name of the value, format."""
+    rows = [("writes, one at a time, p50, ms", f"write {WRITE_LOADS[0]} p50", ".2f")]
+    rows += [(f"writes, {load} outstanding, /s", f"write {load} per_s", ",.0f") for load in WRITE_LOADS[1:]]
+    rows += [(f"p99 at {load}, ms", f"write {load} p99", ".1f") for load in WRITE_LOADS]
+    rows += [("linearizable reads, one at a time, p50, ms", f"read {READ_LOADS[0]} p50", ".2f")]
+    rows += [(f"linearizable reads, {load} outstanding, /s", f"read {load} per_s", ",.0f") for load in READ_LOADS[1:]]
+    rows += [
+        (f"the game, {GAME_LOAD} outstanding, /s", f"game {GAME_LOAD} per_s", ",.0f"),
+        (f"local reads, five nodes, {LOCAL_LOAD} each, /s", f"local read {LOCAL_LOAD} per_s", ",.0f"),
+        ("leader kill -9 to next commit, ms", "fail-over ms", ",.0f"),
+        ("start to first commit, s", "start s", ".1f"),
+        ("memory of a node, empty, MB", "rss MB", ".0f"),
+        ("processor, five idle nodes, % of a core", "idle %", ".1f"),
+    ]
+    rows += [(f"follower {behind:,} behind, s", f"catch-up {behind:,} s", ".1f") for behind in results.plan.behind]
+    return rows
+
+
+def _cell(system: Measured, what: str, form: str) -> str:
+    median = system.median(what)
+    if median is None:
+        return NOTHING
+    if what == "fail-over ms":
+        values = system.values[what]
+        return f"{median:,.0f} (max {max(values):,.0f} of {len(values)})"
+    return format(median, form)
+
+
+def table(results: Results) -> list[Row]:
+    """Medians; the first row is the heading."""
+    rows = [["", *(system.name for system in results.systems)]]
+    for label, what, form in _rows(results):
+        cells = [_cell(system, what, form) for system in results.systems]
+        if any(cell != NOTHING for cell in cells):
+            rows.append([label, *cells])
+    return rows
+
+
+def ratios(results: Results) -> list[Row]:
+    """How many times the others' throughput ours is."""
+    others = [system.name for system in results.systems if system.name != OURS]
+    rows = [["ours against", *others]]
+    for load in WRITE_LOADS:
+        ours = results.median(OURS, f"write {load} per_s")
+        cells = []
+        for other in others:
+            theirs = results.median(other, f"write {load} per_s")
+            cells.append(f"{ours / theirs:.2f}" if ours is not None and theirs else NOTHING)
+        rows.append([f"writes, {load} outstanding", *cells])
+    return rows
+
+
+def goals(results: Results) -> list[Row]:
+    rows = [["goal", "limit", "measured", ""]]
+    for goal in GOALS:
+        measured, limit = goal.measured(results), goal.limit(results)
+        unit = goal.unit if goal.unit.startswith("/") else f" {goal.unit}" if goal.unit else ""
+        said = NOTHING if measured is None else f"{_short(measured)}{unit}"
+        asked = goal.goal
+        if limit is not None and not any(character.isdigit() for character in asked.replace(" times", "")):
+            asked += f" ({_short(limit)}{unit})"
+        elif limit is not None and (" x " in asked or "times" in asked):
+            asked += f" ({_short(limit)}{unit})"
+        rows.append([goal.what, asked, said, goal.verdict(results)])
+    return rows
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def text(rows: Sequence[Row]) -> str:
+    """For the terminal."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in rows
+    )
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    right = " ---: |" * (len(rows[0]) - 1)
+    return "\n".join([head, f"| --- |{right}", *body])
+
+
+def _about(results: Results) -> Iterable[str]:
+    plan = results.plan
+    yield (
+        f"{results.date}, in one run of {results.minutes:.0f} minutes, {plan.repeats} repeats in turn, "
+        f"{plan.seconds:g} s for each load after {plan.warm_up_s:g} s of warming up; medians. "
+    )
+    yield f"Machine: {results.machine}; data on {results.file_system}; all processes on one loopback; values of 128 bytes."
+    yield ""
+    yield _markdown(
+        [
+            ["", "version", "synced to disk", "driven by", "settings"],
+            *([s.name, s.version, s.syncs, s.driver, s.settings] for s in results.systems),
+        ]
+    ).replace(" ---: |", " --- |")
+    for name, why in results.missing.items():
+        yield f"\n{name} was not measured: {why}."
+    for system in results.systems:
+        for trouble in system.troubles:
+            yield f"\n{system.name}: {trouble}."
+
+
+def _pictures(results: Results, directory: Path) -> Iterable[str]:
+    """Write them; yields the lines that show them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    singles = [load for load in WRITE_LOADS if load.clients == 1]
+    for file, title, value in (
+        ("throughput", "Committed writes of 128 bytes, a second", "per_s"),
+        ("latency", "Latency of a write, p50, ms", "p50"),
+    ):
+        series = {}
+        for system in results.systems:
+            points = [(load.outstanding, system.median(f"write {load} {value}")) for load in singles]
+            kept = [(float(x), y) for x, y in points if y is not None]
+            if kept:
+                series[system.name] = kept
+        if series:
+            (directory / f"{file}.svg").write_text(lines(title, "outstanding operations, one client", series))
+            yield f"![{title}]({directory.name}/{file}.svg)\n"
+    killed = {s.name: s.values["fail-over ms"] for s in results.systems if s.values.get("fail-over ms")}
+    if killed:
+        title = "Leader killed: until the next commit"
+        (directory / "fail-over.svg").write_text(dots(title, "ms; one dot for each kill, a bar at the median", killed))
+        yield f"![{title}]({directory.name}/fail-over.svg)\n"
+
+
+def write(results: Results, document: Path) -> None:
+    """Put this run between the markers of the document, and its pictures beside it."""
+    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, marker, after = rest.partition(END)
+    if not marker:
+        raise ValueError(f"{document} has no place for the results: {BEGIN} ... {END}")
+    parts = [
+        BEGIN,
+        "",
+        *_about(results),
+        "",
+        _markdown(table(results)),
+        "",
+        "Throughput of zabzmq as a multiple of the others':",
+        "",
+        _markdown(ratios(results)),
+        "",
+        *_pictures(results, document.with_suffix("")),
+        "Goals:",
+        "",
+        _markdown(goals(results)).replace(" ---: |", " --- |"),
+        "",
+        END,
+    ]
+    document.write_text(before + "\n".join(parts) + after, encoding="utf-8")
+
+
+def spoken(results: Results) -> str:
+    parts = [text(table(results)), "", "throughput of zabzmq as a multiple of the others':", text(ratios(results))]
+    ours, loop = results.median(OURS, "write 256 per_s"), results.median(COALESCED, "write 256 per_s")
+    if ours is not None and loop:
+        parts += ["", f"256 outstanding: {ours / loop:.2f} of the coalesced bare loop (goal: 0.40)"]
+    for system in results.systems:
+        parts += [f"{system.name}: {trouble}" for trouble in system.troubles]
+    parts += [f"{name} is missing: {why}" for name, why in results.missing.items()]
+    return "\n".join(parts)
