@@ -1,15 +1,18 @@
 # make demo    five real nodes play, lose their leader, recover; under 30 s
 # make test    every test
 # make lint    ruff and mypy --strict
-# make bench   what a running cluster of five commits in a second
+# make bench   five nodes and the bare loop they are compared with, measured; two minutes
+# make bench-peers   the same beside ZooKeeper, etcd, NATS JetStream and PySyncObj, into docs/performance.md; 15 minutes
 # Each sets up a virtual environment first, if it is missing or out of date.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Where bench-peers keeps the peers' programs. Nothing of them is installed into the system.
+PEERS  ?= build/peers
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-peers clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -24,7 +27,10 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 
 bench: $(STAMP)
-	@$(BIN)/python -m zabzmq.cli.demo --bench
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(STAMP)
+	@$(BIN)/python -m benchmarks --peers $(PEERS) --write docs/performance.md $(BENCH)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \

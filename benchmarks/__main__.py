@@ -1,15 +1,14 @@
 """`make bench` and `make bench-peers`: measure five nodes, the bare loop they are compared with, and their peers.
 
-    python -m benchmarks                       ours and the bare loop, about two minutes
-    python -m benchmarks --peers build/peers   and ZooKeeper, etcd, NATS JetStream, PySyncObj, about twelve minutes
-    python -m benchmarks --quick               the same in seconds, to see that it works
+python -m benchmarks                       ours and the bare loop, about two minutes
+python -m benchmarks --peers build/peers   and ZooKeeper, etcd, NATS JetStream, PySyncObj, about twelve minutes
+python -m benchmarks --quick               the same in seconds, to see that it works
 """
 
 from __future__ import annotations
 
 import json
 import signal
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ PEERS: Final = (ZooKeeper, Etcd, Nats, PySyncObj, PySyncObjTuned)
 
 @click.command()
 @click.option("--peers", type=click.Path(path_type=Path), help="Measure the peers too; their programs are kept here.")
-@click.option("--install/--no-install", default=True, show_default=True, help="Fetch peers that are missing in --peers.")
+@click.option("--install/--no-install", default=True, show_default=True, help="Fetch the peers that are missing.")
 @click.option("--only", multiple=True, help="Measure this system alone; may be given again.")
 @click.option("--quick", is_flag=True, help="See that all of it works; the figures mean little.")
 @click.option("--repeats", type=click.IntRange(1, 20), help="How often every system has its turn.")
@@ -73,7 +72,7 @@ def benchmarks(
             _tell(line)
         makes |= {system.name: partial(system, packages=packages) for system in PEERS}
     if unknown := set(only) - set(makes):
-        raise UserError(f"nothing is known of {sorted(unknown)[0]!r}", [f"--only takes: {', '.join(makes)}"])
+        raise UserError(f"nothing is known of {sorted(unknown)[0]!r}", f"--only takes: {', '.join(makes)}")
     try:
         results = Run(plan, {n: m for n, m in makes.items() if n in only or not only}, directory, _tell).measure()
     except Trouble as trouble:
@@ -102,4 +101,4 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

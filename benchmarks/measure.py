@@ -133,7 +133,7 @@ class Processes:
                 stdout=words,
                 stderr=words,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (no thread runs while processes are started)
             )
 
     def kill(self, number: int) -> None:

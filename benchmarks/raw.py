@@ -38,7 +38,7 @@ def drain(socket: zmq.Socket[bytes]) -> list[list[bytes]]:
 
 
 def lead(port: int, file: int, coalesced: bool) -> None:
-    router = zmq.Context.instance().socket(zmq.ROUTER)
+    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     router.set_hwm(0)
     router.bind(f"tcp://127.0.0.1:{port + 1}")
     held: dict[bytes, int] = {}  # operations on the disk of each
@@ -83,7 +83,7 @@ def lead(port: int, file: int, coalesced: bool) -> None:
 
 
 def follow(port: int, file: int, number: int) -> None:
-    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     dealer.set_hwm(0)
     dealer.setsockopt(zmq.IDENTITY, FOLLOWERS[number])
     dealer.connect(f"tcp://127.0.0.1:{port + 1}")

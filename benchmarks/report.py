@@ -80,12 +80,8 @@ def goals(results: Results) -> list[Row]:
         measured, limit = goal.measured(results), goal.limit(results)
         unit = goal.unit if goal.unit.startswith("/") else f" {goal.unit}" if goal.unit else ""
         said = NOTHING if measured is None else f"{_short(measured)}{unit}"
-        asked = goal.goal
-        if limit is not None and not any(character.isdigit() for character in asked.replace(" times", "")):
-            asked += f" ({_short(limit)}{unit})"
-        elif limit is not None and (" x " in asked or "times" in asked):
-            asked += f" ({_short(limit)}{unit})"
-        rows.append([goal.what, asked, said, goal.verdict(results)])
+        asked = NOTHING if limit is None else f"{_short(limit)}{unit}"
+        rows.append([goal.what, goal.goal.format(asked), said, goal.verdict(results)])
     return rows
 
 
@@ -95,11 +91,9 @@ def _short(value: float) -> str:
 
 def text(rows: Sequence[Row]) -> str:
     """For the terminal."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
-        for row in rows
-    )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    formed = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *cells[1:]]) for row, cells in zip(rows, formed, strict=True))
 
 
 def _markdown(rows: Sequence[Row]) -> str:
@@ -111,10 +105,10 @@ def _markdown(rows: Sequence[Row]) -> str:
 def _about(results: Results) -> Iterable[str]:
     plan = results.plan
     yield (
-        f"{results.date}, in one run of {results.minutes:.0f} minutes, {plan.repeats} repeats in turn, "
-        f"{plan.seconds:g} s for each load after {plan.warm_up_s:g} s of warming up; medians. "
+        f"{results.date}, one run of {results.minutes:.0f} minutes; repeats, in turn: {plan.repeats}, "
+        f"{plan.seconds:g} s for each load after {plan.warm_up_s:g} s of warming up; medians."
     )
-    yield f"Machine: {results.machine}; data on {results.file_system}; all processes on one loopback; values of 128 bytes."
+    yield f"Machine: {results.machine}; data on {results.file_system}; all on one loopback; values of 128 bytes."
     yield ""
     yield _markdown(
         [

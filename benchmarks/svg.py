@@ -17,19 +17,20 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 80, 190, 46, 44
 
 
 class Scale:
-    """Powers of ten that hold all values, and where a value lies between two pixels."""
+    """A logarithmic axis between two pixels, from one round number (1, 2, 5, 10, ...) to another."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
-        self.low, self.high = floor(log10(min(values))), ceil(log10(max(values)))
-        self.high = max(self.high, self.low + 1)
+        decades = range(floor(log10(min(values))), ceil(log10(max(values))) + 1)
+        rounds = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
+        low = max(mark for mark in rounds if mark <= min(values))
+        high = min(mark for mark in rounds if mark >= max(values) and mark > low)
+        self.marks = [mark for mark in rounds if low <= mark <= high]
         self._start, self._end = start, end
+        self._low, self._span = log10(low), log10(high / low)
 
     def __call__(self, value: float) -> float:
-        share = (log10(value) - self.low) / (self.high - self.low)
+        share = (log10(value) - self._low) / self._span
         return round(self._start + share * (self._end - self._start), 1)
-
-    def marks(self) -> list[float]:
-        return [10.0**power for power in range(self.low, self.high + 1)]
 
 
 def _page(height: float, title: str, parts: Sequence[str]) -> str:
@@ -56,13 +57,14 @@ def _number(value: float) -> str:
 def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], height: int = 460) -> str:
     """One line for each series of (x, y), both logarithmic."""
     points = [point for line in series.values() for point in line]
-    x = Scale([point[0] for point in points], LEFT, WIDTH - RIGHT)
+    columns = sorted({point[0] for point in points})
+    x = Scale(columns, LEFT, WIDTH - RIGHT)
     y = Scale([point[1] for point in points], height - BOTTOM, TOP)
     parts = []
-    for mark in x.marks():
+    for mark in columns:
         parts += [_line(x(mark), TOP, x(mark), height - BOTTOM)]
         parts += [_text(x(mark), height - BOTTOM + 18, _number(mark), "middle")]
-    for mark in y.marks():
+    for mark in y.marks:
         parts += [_line(LEFT, y(mark), WIDTH - RIGHT, y(mark)), _text(LEFT - 8, y(mark) + 4, _number(mark), "end")]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 8, across, "middle"))
     ends = sorted((y(line[-1][1]), name) for name, line in series.items())
@@ -74,9 +76,8 @@ def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, fl
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
         path = " ".join(f"{x(px):g},{y(py):g}" for px, py in line)
         width = 3 if i == 0 else 1.8
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
-        )
+        look = f'fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"'
+        parts.append(f'<polyline points="{path}" {look}/>')
         parts += [f'<circle cx="{x(px):g}" cy="{y(py):g}" r="3" fill="{colour}"/>' for px, py in line]
         parts.append(_text(x(line[-1][0]) + 10, label_at[name], name, colour=colour))
     return _page(height, title, parts)
@@ -88,7 +89,7 @@ def dots(title: str, across: str, series: Mapping[str, Sequence[float]]) -> str:
     height = TOP + row * len(series) + BOTTOM
     x = Scale([value for values in series.values() for value in values], LEFT + 90, WIDTH - 40)
     parts = []
-    for mark in x.marks():
+    for mark in x.marks:
         parts += [_line(x(mark), TOP, x(mark), height - BOTTOM)]
         parts += [_text(x(mark), height - BOTTOM + 18, _number(mark), "middle")]
     parts.append(_text((LEFT + WIDTH) / 2, height - 8, across, "middle"))

@@ -1,7 +1,7 @@
-"""etcd: five members, every write synced (its default), driven by h2load, which is written in C, over gRPC at the leader.
+"""etcd: five members, every write synced (its default), driven over gRPC at the leader by h2load.
 
-h2load sends one fixed request over and over, so all writes are to one key; etcd keeps every version, so that spares it
-nothing. Questions and single writes go through etcd's JSON gateway.
+h2load is written in C. It sends one fixed request over and over, so all writes are to one key; etcd keeps every
+version, so that spares it nothing. Questions and single writes go through etcd's JSON gateway.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ class Etcd(System):
         request, log = self.directory / "request", self.directory / "h2load.log"
         request.write_bytes(body)
         log.unlink(missing_ok=True)
-        command = [self._h2load, "-D", f"{max(1, round(seconds))}", "-c", str(load.clients), "-m", str(load.outstanding)]
+        duration = str(max(1, round(seconds)))  # it takes whole seconds
+        command = [self._h2load, "-D", duration, "-c", str(load.clients), "-m", str(load.outstanding)]
         command += ["-d", str(request), "-H", "content-type: application/grpc", "-H", "te: trailers"]
         command += ["--log-file", str(log), f"http://127.0.0.1:{port}/etcdserverpb.KV/{method}"]
         patience_s = seconds + START_S

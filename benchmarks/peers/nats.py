@@ -10,7 +10,6 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final

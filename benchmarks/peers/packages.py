@@ -1,4 +1,4 @@
-"""The peers' programs, fetched into a directory of the user's. Nothing is installed into the system, nothing runs as root.
+"""The peers' programs, fetched into a directory of the user's; nothing is installed into the system.
 
 Debian packages are downloaded and unpacked (not installed) below `root`, a Python package goes to `python`. Java is not
 fetched: it must be there. What cannot be had is a peer less to compare with, not an error.

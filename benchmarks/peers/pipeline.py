@@ -8,8 +8,8 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from benchmarks.measure import Load, Rate, Trouble, rate
 
@@ -118,7 +118,7 @@ def drive(make: Callable[[], Pipeline], port: int, load: Load, seconds: float) -
             close(pipeline)
         return rate([ms for pipeline in pipelines for ms in pipeline.latencies], took)
 
-    return _in_words(run)
+    return _in_words(run())
 
 
 def attempt(make: Callable[[], Pipeline], port: int, patience_s: float) -> bool:
@@ -135,14 +135,14 @@ def attempt(make: Callable[[], Pipeline], port: int, patience_s: float) -> bool:
         return rate(pipeline.latencies, 1.0)
 
     try:
-        _in_words(run)
+        _in_words(run())
     except (Trouble, OSError):
         return False
     return True
 
 
-def _in_words(run: Callable[[], object]) -> Rate:
+def _in_words(run: Coroutine[Any, Any, Rate]) -> Rate:
     try:
-        return asyncio.run(run())  # type: ignore[arg-type, return-value]
+        return asyncio.run(run)
     except TimeoutError:
         raise Trouble("no answer in time") from None

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pysyncobj import SyncObj, SyncObjConf, replicated
+from pysyncobj import SyncObj, SyncObjConf, replicated  # type: ignore[import-not-found]
 
 from benchmarks.measure import KEYS, VALUE_BYTES
 
@@ -31,7 +31,7 @@ TUNED: Final = {
 PATIENCE_S: Final = 30.0
 
 
-class Store(SyncObj):  # type: ignore[misc, no-any-unimported]
+class Store(SyncObj):  # type: ignore[misc]
     """A dictionary, replicated."""
 
     def __init__(self, own: str, others: list[str], conf: Any) -> None:
