@@ -312,6 +312,7 @@ def _recover(
             generation = 1
             if not os.path.isdir(recovery.generation_path(path, generation)):
                 files.make_dir(recovery.generation_path(path, generation))
+            files.sync_dir(path)  # Before CURRENT names it, as with an installed one (L12).
             recovery.write_current(files, path, generation)
     if generation is None:
         name = os.path.join(path, "CURRENT")
