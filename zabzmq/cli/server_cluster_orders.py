@@ -36,21 +36,38 @@ def order(config: Config, options: str, verb: str, target: str, *, as_json: bool
             exit_code=Exit.USAGE,
         )
     port = config.base_port + SUPERVISOR_OFFSET
+    if _supervisor(config) is None:
+        return _without_supervisor(config, options, verb, target)
     try:
         status, said = post(LOOPBACK, port, f"/{verb}", {"target": target}, token_in(config.log_dir))
     except NoAnswer as error:
-        if error.listens:
-            raise UserError(
-                str(error),
-                f"what was ordered may have been done: python zookeeper_server.py{options} cluster ps",
-                exit_code=Exit.UNKNOWN,
-            ) from None
-        return _without_supervisor(config, options, verb, target)
+        raise UserError(
+            str(error),
+            f"what was ordered may have been done: python zookeeper_server.py{options} cluster ps",
+            exit_code=Exit.UNKNOWN,
+        ) from None
     if status != 200:
         hints = [f"is {config.log_dir} the --log-dir that the supervisor was started with?"] if status == 403 else []
         raise UserError(reason(said), *hints, exit_code=EXITS.get(status, Exit.ERROR))
     click.echo(json.dumps(said) if as_json else done_in_words(said))
     return Exit.OK
+
+
+def _supervisor(config: Config) -> dict[str, Any] | None:
+    """The state of this cluster's supervisor; None if nobody listens there. Raises UserError for somebody else."""
+    port = config.base_port + SUPERVISOR_OFFSET
+    try:
+        state = get(LOOPBACK, port, "/state")
+    except NoAnswer as error:
+        if not error.listens:
+            return None
+        raise UserError(f"what listens on {LOOPBACK}:{port} is no supervisor, or stands still") from None
+    if state.get("cluster") != config.cluster:
+        raise UserError(
+            f'the supervisor on {LOOPBACK}:{port} is of cluster "{state.get("cluster")}", not of "{config.cluster}"',
+            f"try: --cluster {state.get('cluster')}",
+        )
+    return state
 
 
 # ---- without a supervisor
@@ -131,12 +148,11 @@ def _is_used(directory: Path) -> bool:
 
 def show_processes(config: Config, options: str, *, as_json: bool) -> int:
     """Every node's process: of the supervisor, or those that answer."""
-    try:
-        state = get(LOOPBACK, config.base_port + SUPERVISOR_OFFSET, "/state")
-    except NoAnswer:
+    state = _supervisor(config)
+    if state is None:
         nodes = _look(config)["nodes"]
         if not any(node["up"] for node in nodes):
-            raise _nobody(config, options) from None
+            raise _nobody(config, options)
         state = {"v": 1, "supervisor": None, "cluster": config.cluster, "base_port": config.base_port}
         state["nodes"] = [
             {
