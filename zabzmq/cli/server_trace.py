@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -112,31 +115,40 @@ def fitting(line: str) -> str:
 
 
 def show_tail(config: Config, count: int, *, follow: bool, as_jsonl: bool, everything: bool) -> int:
-    logs = Logs(config, ()) if not follow else None
-    paths = [path for path in (logs.paths if logs else logs_in(config.log_dir)) if path.suffix == ".jsonl"]
-    follower = Follower(paths, count, lambda problem: click.echo(f"warning: {problem}", err=True))
+    """With `follow` until Ctrl-C or SIGTERM."""
+    paths = logs_in(config.log_dir) if follow else Logs(config, ()).paths
+    follower = Follower(_newest_of(paths), count, lambda problem: click.echo(f"warning: {problem}", err=True))
 
-    def show(events: Iterable[Event]) -> None:
+    def news() -> list[Event]:
+        return [event for event in follower.events() if everything or not is_quiet(event)]
+
+    def show(events: list[Event]) -> None:
         for event in events:
-            if as_jsonl:
-                click.echo(event.raw.decode("utf-8"))
-            else:
-                click.echo(fitting(f"{_time_of_day(event.t)}  {event.name:<14} {tell(event)}"))
+            line = f"{_time_of_day(event.t)}  {event.name:<14} {tell(event)}"
+            click.echo(event.raw.decode("utf-8") if as_jsonl else fitting(line))
+        sys.stdout.flush()
 
-    newest = [event for event in follower.events() if everything or not is_quiet(event)]
-    show(newest[len(newest) - count :] if count < len(newest) else newest)
-    if not follow:
-        return Exit.OK
-    if not paths:
-        click.echo(f"waiting for logs in {config.log_dir}/", err=True)
-    try:
-        while True:
-            sys.stdout.flush()
+    with closing(follower), suppress(KeyboardInterrupt):
+        newest = news()
+        show(newest[max(0, len(newest) - count) :])
+        if follow:
+            signal.signal(signal.SIGTERM, _interrupt)
+            if not paths:
+                click.echo(f"waiting for logs in {config.log_dir}/", err=True)
+        while follow:
             time.sleep(LOOK_EVERY_S)
-            follower.watch(path for path in logs_in(config.log_dir) if path.suffix == ".jsonl")
-            show(event for event in follower.events() if everything or not is_quiet(event))
-    except KeyboardInterrupt:
-        return Exit.OK
+            follower.watch(_newest_of(logs_in(config.log_dir)))
+            show(news())
+    return Exit.OK
+
+
+def _newest_of(paths: Iterable[Path]) -> list[Path]:
+    """The logs that are still written to."""
+    return [path for path in paths if path.suffix == ".jsonl"]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _time_of_day(t: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from zabzmq.trace.reading import Complain, Event, Problem, parse
 
@@ -32,6 +32,10 @@ class Follower:
         known = {tail.path for tail in self._tails}
         self._tails += [_Tail(path, None) for path in paths if path not in known]
 
+    def close(self) -> None:
+        for tail in self._tails:
+            tail.close()
+
     def events(self) -> list[Event]:
         found = [event for tail in self._tails for event in tail.read(self._complain)]
         found.sort(key=order)
@@ -39,23 +43,18 @@ class Follower:
 
 
 class _Tail:
+    """One file, held open: what was added to it before it was rotated or deleted is read, too."""
+
     def __init__(self, path: Path, back: int | None) -> None:
         self.path = path
         self._back = back  # how far before its end to begin; None: at the beginning
-        self._at = 0
-        self._inode: tuple[int, int] | None = None
+        self._file: BinaryIO | None = None
         self._partial = b""
 
     def read(self, complain: Complain) -> list[Event]:
-        try:
-            with self.path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                self._place(stat)
-                file.seek(self._at)
-                data = file.read(max(0, stat.st_size - self._at))
-        except OSError:
-            return []  # Not there now; it may come again.
-        self._at += len(data)
+        data = b"" if self._file is None else self._file.read()
+        if self._file is None or not self._is_current(self._file):
+            data += self._open()
         *lines, self._partial = (self._partial + data).split(b"\n")
         events = []
         for line in lines:
@@ -66,20 +65,29 @@ class _Tail:
                 complain(Problem(str(self.path), 0, str(error)))
         return events
 
-    def _place(self, stat: os.stat_result) -> None:
-        inode = (stat.st_dev, stat.st_ino)
-        if inode == self._inode and stat.st_size >= self._at:
-            return
-        first = self._inode is None
-        self._inode = inode
-        self._partial = b""
-        self._at = 0
-        if first and self._back is not None and stat.st_size > self._back:
-            self._at = _next_line(self.path, stat.st_size - self._back)
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
+    def _is_current(self, file: BinaryIO) -> bool:
+        ours = os.fstat(file.fileno())
+        try:
+            theirs = os.stat(self.path)
+        except OSError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino) and ours.st_size >= file.tell()
 
-def _next_line(path: Path, at: int) -> int:
-    """Where the first whole line after `at` begins."""
-    with path.open("rb") as file:
-        file.seek(at)
-        return at + len(file.readline())
+    def _open(self) -> bytes:
+        """What the file that is there now holds; nothing if none is."""
+        self.close()
+        try:
+            file = self._file = self.path.open("rb")
+        except OSError:
+            return b""
+        size = os.fstat(file.fileno()).st_size
+        if self._back is not None and size > self._back:
+            file.seek(size - self._back)
+            file.readline()
+        self._back = None  # whatever takes its place is read from its beginning
+        return file.read()

@@ -1,91 +1,96 @@
 """One order for the events of all nodes: by Lamport clock, then node, then number, so that no cause follows its effect.
 
 A Lamport clock alone would show a process that starts late, and has heard nobody yet, before all that others did in the
-meantime. So a process begins where the clock of the host says, and never before the one before it on its node; it is
-then said to be lifted, and what it sent stays before what heard it. Events are taken from their streams one by one;
-nothing but what lifted processes sent is kept.
+meantime; and one that lost its log begins with a clock of its own. So a process stands where the clock of the host says
+that it began, never before the one before it on its node, and what is heard waits for what was sent. Events are taken
+from their streams one by one; only the names of the newest messages are kept.
 """
 
 from __future__ import annotations
 
-import heapq
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from zabzmq.trace.reading import Event
 
+SENT_MAX: Final = 200_000
+"""Messages whose sending is remembered, the newest ones."""
+
 
 class _Stream:
-    """One node's events, the next of them in sight."""
+    """One node's events, the next of them in sight. `clock` is where it stands in the common order."""
 
     __slots__ = ("clock", "head", "node", "rest")
 
     def __init__(self, node: int, events: Iterator[Event]) -> None:
         self.node = node
         self.rest = events
-        self.clock = 0
         self.head = next(events, None)
+        self.clock = 0 if self.head is None else self.head.lc
 
     def take(self) -> Event:
         event = self.head
         assert event is not None
         self.head = next(self.rest, None)
+        if self.head is not None:
+            self.clock = max(self.clock, self.head.lc)
         return event
 
-    @property
-    def is_lifted(self) -> bool:
-        return self.head is not None and self.head.lc < self.clock
+
+class _Merge:
+    def __init__(self, streams: Mapping[int, Iterator[Event]]) -> None:
+        self._streams = {node: _Stream(node, streams[node]) for node in sorted(streams)}
+        self._now = 0  # where the newest event stands
+        self._sent: OrderedDict[str, int] = OrderedDict()  # by the name of a message, the clock of its sender
+
+    def events(self) -> Iterator[Event]:
+        while waiting := sorted(
+            (stream for stream in self._streams.values() if stream.head is not None), key=lambda stream: stream.clock
+        ):
+            # If each waits for another, their clocks contradict each other: then that of the host decides.
+            stream = next((s for s in waiting if not self._must_wait(s)), None) or min(waiting, key=_time_of)
+            yield self._take(stream)
+
+    def _take(self, stream: _Stream) -> Event:
+        event = stream.head
+        assert event is not None
+        mid = event.get("mid")
+        if isinstance(mid, str):
+            if event.k == "recv":
+                stream.clock = max(stream.clock, self._sent.get(mid, -1) + 1)
+            elif event.k in ("send", "commit"):
+                self._sent.setdefault(mid, stream.clock)
+                if len(self._sent) > SENT_MAX:
+                    self._sent.popitem(last=False)
+        self._now = max(self._now, stream.clock)
+        return stream.take()
+
+    def _must_wait(self, stream: _Stream) -> bool:
+        """Whether something that comes before this stream's next event has still to be told by another."""
+        event = stream.head
+        assert event is not None
+        if event.k == "boot":
+            heads = (other.head for other in self._streams.values() if other is not stream)
+            if any(head is not None and head.t < event.t for head in heads):
+                return True
+            stream.clock = max(stream.clock, self._now)
+            return False
+        mid, source = event.get("mid"), event.get("from")
+        if event.k != "recv" or not isinstance(mid, str) or not isinstance(source, int) or mid in self._sent:
+            return False
+        sender = self._streams.get(source)
+        if sender is None or sender is stream or sender.head is None:
+            return False
+        if sender.head.k == "boot" and sender.head.t > event.t:
+            return False  # Who begins later has not sent it.
+        return sender.head.t <= event.t or sender.head.lc < event.lc
+
+
+def _time_of(stream: _Stream) -> float:
+    return 0.0 if stream.head is None else stream.head.t
 
 
 def merge(streams: Mapping[int, Iterator[Event]]) -> Iterator[Event]:
     """The events of all streams, each stream's own order kept."""
-    by_node = {node: _Stream(node, events) for node, events in streams.items()}
-    lifted: dict[str, int] = {}  # clocks of what lifted processes sent, by the name of the message
-    ready = [(stream.head.lc, node) for node, stream in by_node.items() if stream.head is not None]
-    heapq.heapify(ready)
-    while ready:
-        clock, node = heapq.heappop(ready)
-        stream = by_node[node]
-        event = stream.head
-        assert event is not None
-        if event.k == "boot":
-            clock = _at_its_time(event, clock, by_node, ready)
-        sender = _sender(event, by_node)
-        if lifted or (sender is not None and sender.is_lifted):
-            clock = _behind_its_send(event, clock, sender, lifted)
-        if ready and (clock, node) > ready[0]:
-            heapq.heappush(ready, (clock, node))
-            stream.clock = clock
-            continue
-        if event.lc < clock and event.k == "send" and isinstance(mid := event.get("mid"), str):
-            lifted.setdefault(mid, clock)
-        stream.clock = clock
-        yield stream.take()
-        if stream.head is not None:
-            heapq.heappush(ready, (max(stream.clock, stream.head.lc), node))
-
-
-def _sender(event: Event, by_node: Mapping[int, _Stream]) -> _Stream | None:
-    sender = event.get("from")
-    return by_node.get(sender) if event.k == "recv" and isinstance(sender, int) else None
-
-
-def _at_its_time(event: Event, clock: int, by_node: Mapping[int, _Stream], ready: list[tuple[int, int]]) -> int:
-    """The clock at which a process may begin: behind what others did before that time."""
-    earlier = [other for other, node in ready if (head := by_node[node].head) is not None and head.t < event.t]
-    return max(clock, min(earlier) + 1) if earlier else clock
-
-
-def _behind_its_send(event: Event, clock: int, sender: _Stream | None, lifted: Mapping[str, int]) -> int:
-    """The clock at which this event may stand: behind what a lifted process sent, or may yet be found to have sent."""
-    mid = event.get("mid")
-    if event.k != "recv" or not isinstance(mid, str):
-        return clock
-    if mid in lifted:
-        return max(clock, lifted[mid] + 1)
-    if sender is None or sender.head is None or not sender.is_lifted or sender.node == event.n:
-        return clock
-    # What is still to come of that process may hold the send; what heard it has the greater clock of its own. But who
-    # begins later has sent nothing yet.
-    begins_later = sender.head.k == "boot" and event.t < sender.head.t
-    may_come = sender.head.lc < event.lc and sender.clock >= clock and not begins_later
-    return sender.clock + 1 if may_come else clock
+    return _Merge(streams).events()

@@ -15,7 +15,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -85,7 +85,8 @@ class _Head(msgspec.Struct):
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
-Complain = Callable[[Problem], None]
+Complain: TypeAlias = Callable[[Problem], None]
+Lines: TypeAlias = io.BufferedIOBase | BinaryIO
 
 
 def parse(line: bytes) -> Event:
@@ -113,7 +114,7 @@ def _version_of(line: bytes) -> object:
         return None
 
 
-def read_lines(file: BinaryIO, path: str, complain: Complain) -> Iterator[Event]:
+def read_lines(file: Lines, path: str, complain: Complain) -> Iterator[Event]:
     """The events of one file, lazily; what is none is complained about and passed over."""
     bad = 0
     number = 0
@@ -144,7 +145,7 @@ def read_lines(file: BinaryIO, path: str, complain: Complain) -> Iterator[Event]
         complain(Problem(path, 0, f"{bad - SHOWN_MAX} more lines are no events"))
 
 
-def open_file(path: Path, complain: Complain) -> BinaryIO | None:
+def open_file(path: Path, complain: Complain) -> Lines | None:
     """A log, a gzipped log, or a page with a trace inside."""
     try:
         file = path.open("rb")
@@ -153,14 +154,26 @@ def open_file(path: Path, complain: Complain) -> BinaryIO | None:
         complain(Problem(str(path), 0, f"cannot be read: {error.strerror or error}"))
         return None
     if start == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=file))
+        return _Unzipped(file)
     if path.suffix.lower() in (".html", ".htm"):
         with file:
             return _from_page(file.read(), path, complain)
     return file
 
 
-def _from_page(page: bytes, path: Path, complain: Complain) -> BinaryIO | None:
+class _Unzipped(gzip.GzipFile):
+    """Closes the file below, too."""
+
+    def __init__(self, below: BinaryIO) -> None:
+        super().__init__(fileobj=below)
+        self._below = below
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+def _from_page(page: bytes, path: Path, complain: Complain) -> Lines | None:
     runs = dict(runs_of(page))
     if "export" not in runs:
         complain(Problem(str(path), 0, "this page has no exported trace inside"))
@@ -243,7 +256,7 @@ def _in_order(boots: Mapping[str, dict[int, Event]]) -> list[Event]:
 
 def _family(node: int, files: list[tuple[int, Path]], complain: Complain) -> Iterator[Event]:
     # Opened from the newest on: a rotation in between shows a file twice, and hides none.
-    opened: list[tuple[BinaryIO, Path]] = []
+    opened: list[tuple[Lines, Path]] = []
     seen: set[tuple[int, int]] = set()
     for _, path in sorted(files):
         file = open_file(path, complain)
@@ -259,7 +272,7 @@ def _family(node: int, files: list[tuple[int, Path]], complain: Complain) -> Ite
     return _told_by(node, list(reversed(opened)), complain)
 
 
-def _told_by(node: int, opened: list[tuple[BinaryIO, Path]], complain: Complain) -> Iterator[Event]:
+def _told_by(node: int, opened: list[tuple[Lines, Path]], complain: Complain) -> Iterator[Event]:
     told: dict[str, int] = {}  # of each process, the last event's number
     for file, path in opened:
         strangers = 0
