@@ -508,6 +508,30 @@ def test_the_best_candidate_that_reaches_only_one_does_not_block_the_others(coun
     assert ensemble.peers[PeerId(ensemble.leader)].phase.epoch == before, "an election without end"
 
 
+def test_a_better_candidate_that_no_quorum_reaches_is_passed_over_for_one_that_ours_would_complete() -> None:
+    """E8, bug 39: 4 is seen by us alone, 1 and 2 agree on 2, and 3 is down."""
+    one = looking(5)
+    one.looking(4, vote(4))
+    one.looking(1, vote(2))
+    one.looking(2, vote(2))
+    assert proposal(one) == vote(4)
+    one.wait(700)
+    assert proposal(one) == vote(2)
+    one.looking(4, vote(4))
+    one.wait(20)
+    assert one.place == FOLLOWING and one.peer.phase.leader == process(2)
+
+
+def test_nobody_settles_for_a_candidate_whose_history_is_behind_its_own() -> None:
+    """E8: discovery would send it away, again and again."""
+    one = looking(5, held=history((1, 3)))
+    one.looking(4, vote(4, zxid=Zxid(1, 9)))
+    one.looking(1, vote(2, zxid=Zxid(1, 2)))
+    one.looking(2, vote(2, zxid=Zxid(1, 2)))
+    one.wait(700)
+    assert proposal(one) == vote(4, zxid=Zxid(1, 9)) and one.place == ELECTION
+
+
 # ---- who may vote ------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,9 @@ class Election(PeerPhase):
         self.votes: dict[PeerId, Vote] = {}  # of this round, own included
         self.decided: dict[PeerId, tuple[ProcessId, Notification]] = {}
         self.waiting: dict[PeerId, tuple[ProcessId, LinkId, FollowerInfo]] = {}  # E7
+        # Not the same for all: two that gave way to each other at once would do so for ever.
+        self._settle_after = peer.timing.peer_timeout * (1 + 0.1 * (peer.id % 5))
+        self.passed_over: set[ProcessId] = set()  # better candidates that no quorum can reach, as it seems
         self.finalize_at = inf
         self.resend_every = peer.timing.notif_resend
         self.broadcast()
@@ -50,7 +53,7 @@ class Election(PeerPhase):
     def deadline(self) -> float:
         peer = self.peer
         wait = peer.started_at + peer.timing.bootstrap_wait if self.mine is None and peer.epochs.current == 0 else inf
-        return min(self.finalize_at, self.resend_at, wait if wait > peer.now else inf)
+        return min(self.finalize_at, self.resend_at, self.settle_at, wait if wait > peer.now else inf)
 
     def on_tick(self) -> None:
         peer = self.peer
@@ -62,6 +65,8 @@ class Election(PeerPhase):
             return
         if peer.now >= self.finalize_at and self.vote is not None:
             self._decide(self.vote)
+        elif peer.now >= self.settle_at:
+            self._settle_for_less()
         elif peer.now >= self.resend_at:
             self.resend_every = min(2 * self.resend_every, peer.timing.notif_resend_max)
             self._send_all()
@@ -75,6 +80,7 @@ class Election(PeerPhase):
     def broadcast(self) -> None:
         """Tell everyone our vote, and begin the resend interval anew."""
         self.resend_every = self.peer.timing.notif_resend
+        self.settle_at = self.peer.now + self._settle_after
         self._send_all()
 
     def _send_all(self) -> None:
@@ -94,7 +100,7 @@ class Election(PeerPhase):
         """E8: a vote heard while its candidate was out of reach is good from now on; its voter need not repeat it."""
         if self.vote is None or not self.peer.reachable(peer):
             return
-        named = [v for v in self.votes.values() if v.leader.peer == peer and not self.peer.is_dead(v.leader)]
+        named = [v for v in self.votes.values() if v.leader.peer == peer and self._is_good(v)]
         best = max(named, key=lambda vote: vote.rank, default=self.vote)
         if best.rank > self.vote.rank:
             self.vote = best
@@ -138,7 +144,7 @@ class Election(PeerPhase):
             if note.round < peer.round:
                 self._tell(source.peer)
             return
-        good = peer.reachable(vote.leader.peer)
+        good = self._is_good(vote)
         if note.round > peer.round:
             # E1: start again from our own vote, never from the previous proposal.
             peer.round = note.round
@@ -197,6 +203,42 @@ class Election(PeerPhase):
 
     # ---- deciding
 
+    def _is_good(self, vote: Vote) -> bool:
+        """E8: whether we may vote for this candidate: we reach it, it lives, and it was not given a miss."""
+        peer = self.peer
+        return (
+            peer.reachable(vote.leader.peer) and not peer.is_dead(vote.leader) and vote.leader not in self.passed_over
+        )
+
+    def _settle_for_less(self) -> None:
+        """E8: the best we reach has found no quorum for long. If our vote makes one for another, that one is better.
+
+        Only for one whose history is not behind our own: discovery would send it away.
+        """
+        peer, settled = self.peer, self.vote
+        self.settle_at = peer.now + self._settle_after
+        if self.mine is None or settled is None:
+            return
+        named: dict[ProcessId, set[PeerId]] = {}
+        for voter, theirs in self.votes.items():
+            named.setdefault(theirs.leader, {peer.id}).add(voter)
+        possible = [
+            theirs
+            for theirs in self.votes.values()
+            if theirs.leader != settled.leader
+            and (theirs.epoch, theirs.zxid) >= (self.mine.epoch, self.mine.zxid)
+            and peer.voters.is_quorum(named[theirs.leader])
+            and peer.reachable(theirs.leader.peer)
+            and not peer.is_dead(theirs.leader)
+        ]
+        if possible:
+            self.passed_over.add(settled.leader)
+            self.vote = max(possible, key=lambda theirs: theirs.rank)
+            self.passed_over.discard(self.vote.leader)
+            self.finalize_at = inf
+            self.broadcast()
+            self._try_terminate()
+
     def _better(self, a: Vote | None, b: Vote) -> Vote:
         return b if a is None or b.rank > a.rank else a
 
@@ -213,7 +255,7 @@ class Election(PeerPhase):
         else:
             self.vote = mine
             for vote in self.votes.values():
-                if self.peer.reachable(vote.leader.peer):
+                if self._is_good(vote):
                     self.vote = self._better(self.vote, vote)
         self.broadcast()
         self._try_terminate()
