@@ -112,7 +112,9 @@ class Story:
         return persisted
 
     def committed(self, leader: int, z: tuple[int, int], have: list[int]) -> Event:
-        return self(leader, "commit", z=z, epoch=z[0], mid=f"{leader}-c{z}", have=have, need=2)
+        committed = self(leader, "commit", z=z, epoch=z[0], have=have, need=2)
+        self(leader, "send", type="COMMIT", mid=f"{leader}-c{z}", z=z, epoch=z[0])
+        return committed
 
     def applied(self, n: int, z: tuple[int, int], digest: str = "00") -> Event:
         return self(n, "apply", z0=z, z=z, count=1, digest=digest)

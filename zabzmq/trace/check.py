@@ -311,9 +311,6 @@ class Checker:
 
     def _on_commit(self, event: Event, life: _Life) -> None:
         zxid = event.zxid()
-        mid = event.get("mid")
-        if isinstance(mid, str):
-            self._remember(mid, event)
         if zxid is None:
             return
         life.committed = zxid, event

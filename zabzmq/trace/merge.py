@@ -59,7 +59,7 @@ class _Merge:
         if isinstance(mid, str):
             if event.k == "recv":
                 stream.clock = max(stream.clock, self._sent.get(mid, -1) + 1)
-            elif event.k in ("send", "commit"):
+            elif event.k == "send":
                 self._sent.setdefault(mid, stream.clock)
                 if len(self._sent) > SENT_MAX:
                     self._sent.popitem(last=False)

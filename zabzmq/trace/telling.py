@@ -20,8 +20,8 @@ def is_quiet(event: Event) -> bool:
 def tell(event: Event) -> str:
     """What happened. Whatever an event holds, this is one printable line."""
     teller = _TELLERS.get(event.k)
-    told = _plainly(event) if teller is None else teller(event)
-    return " ".join(told.split()) if told.isprintable() else "".join(c if c.isprintable() else "?" for c in told)
+    told = " ".join((_plainly(event) if teller is None else teller(event)).split())
+    return told if told.isprintable() else "".join(c if c.isprintable() else "?" for c in told)
 
 
 def dotted(value: Any) -> str:
