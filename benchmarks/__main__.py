@@ -45,6 +45,7 @@ PEERS: Final = (ZooKeeper, Etcd, Nats, PySyncObj, PySyncObjTuned)
 @click.option("--minutes", type=click.FloatRange(0.1), help="Begin nothing new after this.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
 @click.option("--write", "document", type=click.Path(path_type=Path, exists=True), help="Put the results here.")
+@click.option("--at-least", type=click.FloatRange(0), help="Fail below this share of the coalesced loop, at 256.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every single value here.")
 def benchmarks(
     peers: Path | None,
@@ -55,6 +56,7 @@ def benchmarks(
     minutes: float | None,
     directory: Path | None,
     document: Path | None,
+    at_least: float | None,
     json_path: Path | None,
 ) -> int:
     """Measure zabzmq and the bare loop, and with --peers others, side by side on this machine."""
@@ -83,7 +85,13 @@ def benchmarks(
         report.write(results, document)
         _tell(f"written: {document}")
     click.echo(report.spoken(results))
-    return Exit.OK if results.systems else Exit.ERROR
+    if at_least is not None:
+        share = report.share_of_coalesced(results)
+        if share is None:
+            raise UserError("--at-least compares zabzmq with the coalesced loop, and one of them was not measured")
+        if share < at_least:
+            raise UserError(f"zabzmq has {share:.2f} of the coalesced loop's throughput, less than {at_least:.2f}")
+    return Exit.OK
 
 
 def _tell(line: str) -> None:

@@ -129,6 +129,7 @@ GOALS: Final[list[Goal]] = [
     ),
     Goal("leader killed, p50", "50 ms", "ms", _ours("fail-over ms"), _fixed(50), True),
     Goal("leader killed, p99", "150 ms", "ms", _worst("fail-over ms", 0.99), _fixed(150), True),
+    Goal("leader frozen, worst", "700 ms", "ms", _worst("frozen ms", 1.0), _fixed(700), True),
     Goal("start to first commit", "0.8 s", "s", _ours("start s"), _fixed(0.8), True, IMPORTS),
     Goal("memory of a node, empty", "45 MB", "MB", _ours("rss MB"), _fixed(45), True),
     Goal("five idle nodes", "5 % of a core", "%", _ours("idle %"), _fixed(5), True),

@@ -102,6 +102,10 @@ class System(ABC):
         """kill -9 the leader; milliseconds until the next write is committed. The dead one is started again."""
         return None
 
+    def freeze(self) -> float | None:
+        """SIGSTOP the leader; milliseconds until the next write is committed. It is woken again."""
+        return None
+
     def catch_up(self, behind: int) -> float | None:
         """Kill a follower, write `behind`, start it: seconds until it holds them all."""
         return None

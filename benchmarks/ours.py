@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -89,6 +90,18 @@ class Ours(System):
             self._supervisor.start(leader)
             self._all_up(client)
             return took
+
+    def freeze(self) -> float:
+        with self._client() as client:
+            leader = _leader(self._all_up(client))
+            _done(client.do(Put(b"before", b"")))
+            began = time.monotonic()
+            self._supervisor.signal(leader, signal.SIGSTOP)
+            try:
+                _done(client.do(Put(b"after", b"")))
+                return (time.monotonic() - began) * 1000
+            finally:
+                self._supervisor.signal(leader, signal.SIGCONT)
 
     def catch_up(self, behind: int) -> float:
         with self._client() as client:

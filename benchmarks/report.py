@@ -32,6 +32,7 @@ def _rows(results: Results) -> list[tuple[str, str, str]]:
         (f"the game, {GAME_LOAD} outstanding, /s", f"game {GAME_LOAD} per_s", ",.0f"),
         (f"local reads, five nodes, {LOCAL_LOAD} each, /s", f"local read {LOCAL_LOAD} per_s", ",.0f"),
         ("leader kill -9 to next commit, ms", "fail-over ms", ",.0f"),
+        ("leader frozen to next commit, ms", "frozen ms", ",.0f"),
         ("start to first commit, s", "start s", ".1f"),
         ("memory of a node, empty, MB", "rss MB", ".0f"),
         ("processor, five idle nodes, % of a core", "idle %", ".1f"),
@@ -44,7 +45,7 @@ def _cell(system: Measured, what: str, form: str) -> str:
     median = system.median(what)
     if median is None:
         return NOTHING
-    if what == "fail-over ms":
+    if what in ("fail-over ms", "frozen ms"):
         values = system.values[what]
         return f"{median:,.0f} (max {max(values):,.0f} of {len(values)})"
     return format(median, form)
@@ -174,11 +175,17 @@ def write(results: Results, document: Path) -> None:
     document.write_text(before + "\n".join(parts) + after, encoding="utf-8")
 
 
+def share_of_coalesced(results: Results) -> float | None:
+    """Our throughput with 256 outstanding as a share of the coalesced loop's in the same run."""
+    ours, loop = results.median(OURS, "write 256 per_s"), results.median(COALESCED, "write 256 per_s")
+    return ours / loop if ours is not None and loop else None
+
+
 def spoken(results: Results) -> str:
     parts = [text(table(results)), "", "throughput of zabzmq as a multiple of the others':", text(ratios(results))]
-    ours, loop = results.median(OURS, "write 256 per_s"), results.median(COALESCED, "write 256 per_s")
-    if ours is not None and loop:
-        parts += ["", f"256 outstanding: {ours / loop:.2f} of the coalesced bare loop (goal: 0.40)"]
+    share = share_of_coalesced(results)
+    if share is not None:
+        parts += ["", f"256 outstanding: {share:.2f} of the coalesced bare loop (goal: 0.40)"]
     for system in results.systems:
         parts += [f"{system.name}: {trouble}" for trouble in system.troubles]
     parts += [f"{name} is missing: {why}" for name, why in results.missing.items()]

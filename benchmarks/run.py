@@ -34,6 +34,7 @@ class Plan:
     warm_up_s: float = 2.0
     kills: int = 5  # of a leader, in each repeat
     kills_s: float = 12.0  # no further kill after this
+    freezes: int = 2  # of a leader, in each repeat
     idle_s: float = 3.0
     behind: Sequence[int] = (20_000,)  # how far a follower is left behind, in the first repeat
     minutes: float = 13.0  # nothing new is begun after this
@@ -168,6 +169,8 @@ class Turn:
         self._rate(f"game {GAME_LOAD}", lambda: system.game(GAME_LOAD, plan.seconds))
         self._rate(f"local read {LOCAL_LOAD}", lambda: system.local_reads(LOCAL_LOAD, plan.seconds))
         self._try("fail-over", self._kills)
+        for _ in range(plan.freezes):
+            self._value("frozen ms", system.freeze)
         for behind in plan.behind if self._repeat == 0 else ():
             self._value(f"catch-up {behind:,} s", lambda behind=behind: system.catch_up(behind))  # type: ignore[misc]
 
