@@ -32,7 +32,7 @@ bench: $(STAMP)
 bench-peers: $(STAMP)
 	@$(BIN)/python -m benchmarks --peers $(PEERS) --write docs/performance.md $(BENCH)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml constraints.txt tests/page/package.json
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
 	  echo "error: there is no '$(PYTHON)' here. Python 3.11 or later is needed."; \
 	  echo "  install it:  Debian/Ubuntu: sudo apt install python3 python3-venv    Fedora: sudo dnf install python3"; \
@@ -48,7 +48,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@$(BIN)/python -m compileall -q zabzmq  # so that five nodes need not each do it, where Python may not keep it
+	@if command -v npm >/dev/null 2>&1; then npm install --silent --no-package-lock --ignore-scripts --prefix tests/page; \
+	  else false; fi || echo "axe-core could not be had (npm): the tests that need it are left out"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/page/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
