@@ -9,7 +9,15 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
+from zabzmq.cli.common import (
+    Command,
+    Whole,
+    cluster_options,
+    command_line,
+    directory_options,
+    settled,
+    unmarked,
+)
 from zabzmq.server.config import NODES_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,10 +115,18 @@ def fault() -> None:
     """
 
 
+class Chance(click.FloatRange):
+    """A probability."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(unmarked(value) if isinstance(value, str) else value, param, ctx)
+
+
 SEED: Final = click.option("--seed", type=Whole(), help="Of all that is drawn; the same seed draws the same.")
-CHANCE: Final = click.option(
-    "-p", "--probability", type=click.FloatRange(0, 1), required=True, help="How often; 0 ends it."
-)
+CHANCE: Final = click.option("-p", "--probability", type=Chance(), required=True, help="How often; 0 ends it.")
 PAIR: Final = click.argument("pair")
 
 

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final
 
-import msgspec
-
 from zabzmq.net.faults import Faults, FaultTable, Rule, parse_table
 from zabzmq.server.loop import RealClock
 from zabzmq.storage.synced import SyncedFiles
@@ -52,8 +50,7 @@ class NodeFaults:
     @property
     def now(self) -> dict[str, Any]:
         """The table in force, for JSON."""
-        told: dict[str, Any] = msgspec.to_builtins(self.table)
-        return told
+        return self.table.to_json()
 
     def tell(self, now: float) -> None:
         """Every now and then: what was only counted."""

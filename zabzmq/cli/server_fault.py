@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from zabzmq.cli.asking import NoAnswer, get, post, reason, token_in
-from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.common import Exit, UserError, unmarked
 from zabzmq.cli.node_faults import rule_in_words
 from zabzmq.net.faults import WAIT_MS_MAX, FaultTable, Rule
 from zabzmq.server.config import Config
@@ -107,7 +107,7 @@ def change(
         click.echo(f"warning: node {_ids(missed)} does not answer; what is to be done there is not done", err=True)
     done = [node for node in changed if node not in missed]
     if as_json:
-        faults = {str(node): msgspec.to_builtins(tables[node]) for node in nodes.tables}
+        faults = {str(node): tables[node].to_json() for node in nodes.tables}
         click.echo(json.dumps({"v": 1, "set": done, "missed": missed, "faults": faults}))
     else:
         click.echo(words + (f"   set at node {_ids(done)}" if done else "   it was so already"))
@@ -118,7 +118,7 @@ def _set(config: Config, node: int, table: FaultTable, token: str) -> bool:
     """Whether the node took it. Raises UserError when it refuses."""
     listen = config.listen(node)
     try:
-        status, said = post(listen.host, listen.observe, "/fault", msgspec.to_builtins(table), token)
+        status, said = post(listen.host, listen.observe, "/fault", table.to_json(), token)
     except NoAnswer:
         return False
     if status != 200:
@@ -224,6 +224,7 @@ def parse_ways(nodes: Nodes, spec: str) -> list[Way]:
 
 def parse_wait(text: str) -> float:
     """200ms, 0.2s or 200, in milliseconds. Raises a usage error."""
+    text = unmarked(text)
     found = _TIME.fullmatch(text)
     value = -1.0 if found is None else float(found[1]) * (1000 if found[2] == "s" else 1)
     if not 0 <= value <= WAIT_MS_MAX:
@@ -285,7 +286,7 @@ def _ways_in_words(ways: Sequence[Way]) -> str:
 def show_faults(config: Config, options: str, *, as_json: bool) -> int:
     nodes = look(config, options)
     if as_json:
-        faults = {str(node): msgspec.to_builtins(table) for node, table in nodes.tables.items()}
+        faults = {str(node): table.to_json() for node, table in nodes.tables.items()}
         click.echo(json.dumps({"v": 1, "silent": nodes.silent, "faults": faults}))
         return Exit.OK
     if nodes.silent:

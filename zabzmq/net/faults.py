@@ -14,10 +14,11 @@ from itertools import count
 from math import inf
 from operator import itemgetter
 from random import Random
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from zabzmq.core.errors import ZabError
 from zabzmq.core.zxid import PeerId
@@ -40,7 +41,7 @@ class FaultError(ZabError):
     """A fault table that cannot be, in words for whoever sent it."""
 
 
-class Rule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Rule(Struct, frozen=True, forbid_unknown_fields=True):
     """What is done to one peer's messages (docs/control.md, section 2)."""
 
     peer: int
@@ -63,12 +64,19 @@ class FaultTable(Struct, frozen=True, forbid_unknown_fields=True):
     def is_empty(self) -> bool:
         return not self.rules and not self.disk_ms
 
+    def to_json(self) -> dict[str, Any]:
+        """For JSON: of each rule only what it does."""
+        rules = [
+            {name: value for name, value in asdict(rule).items() if value or name == "peer"} for rule in self.rules
+        ]
+        return {"rules": rules, "disk_ms": self.disk_ms, "seed": self.seed}
+
 
 def parse_table(body: bytes, me: int, peers: Collection[int]) -> FaultTable:
     """The table in this JSON, judged for node `me`. Raises FaultError."""
     try:
         table = msgspec.json.decode(body or b"{}", type=FaultTable)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FaultError(f"not a fault table: {error}") from None
     seen = set()
     for rule in table.rules:
