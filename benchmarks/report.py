@@ -5,6 +5,7 @@ The document is a person's, but for what stands between the two markers: that is
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from benchmarks.svg import dots, lines
 BEGIN: Final = "<!-- measured: begin -->"
 END: Final = "<!-- measured: end -->"
 NOTHING: Final = "–"
+LOADS: Final = [load for load in WRITE_LOADS if load.clients == 1]
 
 Row = list[str]
 
@@ -26,6 +28,7 @@ def _rows(results: Results) -> list[tuple[str, str, str]]:
     rows = [("writes, one at a time, p50, ms", f"write {WRITE_LOADS[0]} p50", ".2f")]
     rows += [(f"writes, {load} outstanding, /s", f"write {load} per_s", ",.0f") for load in WRITE_LOADS[1:]]
     rows += [(f"p99 at {load}, ms", f"write {load} p99", ".1f") for load in WRITE_LOADS]
+    rows += [(f"processor of five nodes for a write at {load}, us", f"write {load} cpu us", ",.0f") for load in LOADS]
     rows += [("linearizable reads, one at a time, p50, ms", f"read {READ_LOADS[0]} p50", ".2f")]
     rows += [(f"linearizable reads, {load} outstanding, /s", f"read {load} per_s", ",.0f") for load in READ_LOADS[1:]]
     rows += [
@@ -124,17 +127,24 @@ def _about(results: Results) -> Iterable[str]:
             yield f"\n{system.name}: {trouble}."
 
 
+def _costs(results: Results) -> Iterable[str]:
+    for name in (OURS, COALESCED):
+        system = results.of(name)
+        if system is not None and (cost := cost_of_a_round(system)) is not None:
+            yield f"{name}: a round costs five nodes {cost[0]:.1f} ms of processor time, and each write {cost[1]:.0f} us more."
+            yield ""
+
+
 def _pictures(results: Results, directory: Path) -> Iterable[str]:
     """Write them; yields the lines that show them."""
     directory.mkdir(parents=True, exist_ok=True)
-    singles = [load for load in WRITE_LOADS if load.clients == 1]
     for file, title, value in (
         ("throughput", "Committed writes of 128 bytes, a second", "per_s"),
         ("latency", "Latency of a write, p50, ms", "p50"),
     ):
         series = {}
         for system in results.systems:
-            points = [(load.outstanding, system.median(f"write {load} {value}")) for load in singles]
+            points = [(load.outstanding, system.median(f"write {load} {value}")) for load in LOADS]
             kept = [(float(x), y) for x, y in points if y is not None]
             if kept:
                 series[system.name] = kept
@@ -165,6 +175,7 @@ def write(results: Results, document: Path) -> None:
         "",
         _markdown(ratios(results)),
         "",
+        *_costs(results),
         *_pictures(results, document.with_suffix("")),
         "Goals:",
         "",
@@ -173,6 +184,22 @@ def write(results: Results, document: Path) -> None:
         END,
     ]
     document.write_text(before + "\n".join(parts) + after, encoding="utf-8")
+
+
+def cost_of_a_round(system: Measured) -> tuple[float, float] | None:
+    """Processor time of five nodes: milliseconds for a round, and microseconds more for each write in it.
+
+    A line through the loads of one client from 64 on: there all that is outstanding travels in one round.
+    """
+    points = []
+    for load in LOADS:
+        cost = system.median(f"write {load} cpu us")
+        if load.outstanding >= 64 and cost is not None:
+            points.append((load.outstanding, cost * load.outstanding))
+    if len(points) < 2:
+        return None
+    slope, start = statistics.linear_regression(*zip(*points, strict=True))
+    return start / 1000, slope
 
 
 def share_of_coalesced(results: Results) -> float | None:
