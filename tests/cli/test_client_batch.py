@@ -136,6 +136,7 @@ BAD = [
     b'{"op":"kv.cas","key":"k","value":"v"}',
     b'{"op":"kv.cas","key":"k","expect":5,"value":"v"}',
     b'\xff\xfe{"op":"get"}',
+    b'{"op":"kv.get","key":"\xff"}',
     b'{"op":"get"} {"op":"get"}',
     b"[" * 100_000,
 ]

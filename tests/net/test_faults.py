@@ -193,6 +193,12 @@ def test_a_table_that_cannot_be_is_refused_in_words(body: str, words: str) -> No
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize("body", [b'{"rules":[{"peer":1,"cut":"\xff"}]}', b'{"rules":' + b"[" * 100_000])
+def test_a_body_that_is_no_text_or_without_end_is_refused_in_words(body: bytes) -> None:
+    with pytest.raises(FaultError, match="not a fault table"):
+        parse_table(body, 0, range(5))
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"rules":[]}', b'{"rules":[{"peer":1}],"disk_ms":0}'])
 def test_an_empty_table_is_a_table(body: bytes) -> None:
     assert parse_table(body, 0, range(5)) in (FaultTable(), parse_table(b'{"rules":[{"peer":1}]}', 0, range(5)))

@@ -174,8 +174,15 @@ def test_reads_that_wait_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     "queries",
-    [b"\xc1", b"\xc0", encode([]), encode([["kv.scan"]]), encode([KEY] * 5), encode([KvQuery(bytes(1025))])],
-    ids=["no MessagePack", "no array", "none", "an unknown query", "too many", "a key too long"],
+    [
+        pytest.param(b"\xc1", id="no MessagePack"),
+        pytest.param(b"\xc0", id="no array"),
+        pytest.param(encode([]), id="none"),
+        pytest.param(encode([["kv.scan"]]), id="an unknown query"),
+        pytest.param(b"\x91\x92\xa6kv.ge\xff\xc4\x01k", id="a query whose name is not UTF-8"),
+        pytest.param(encode([KEY] * 5), id="too many"),
+        pytest.param(encode([KvQuery(bytes(1025))]), id="a key too long"),
+    ],
 )
 def test_what_is_no_query_is_invalid(queries: bytes) -> None:
     served = written(limits=Limits(read_queries=4))

@@ -280,6 +280,7 @@ SIXTEEN = [Delete(b"k")] * 16
         pytest.param(1, encode([]), id="no operations"),
         pytest.param(1, encode([1]), id="an array of something else"),
         pytest.param(1, encode([["kv.drop", b"k"]]), id="an unknown operation"),
+        pytest.param(1, b"\x91\x93\xa6kv.pu\xff\xc4\x01k\xc4\x01v", id="an operation whose name is not UTF-8"),
         pytest.param(1, encode([Register("bob")]), id="a registration"),
         pytest.param(1, encode([Put(b"k", b"v"), ["game.guess", 101]]), id="one value out of range"),
         pytest.param(1, encode([["game.target", 5, False, 9]]), id="an unknown field"),

@@ -25,7 +25,7 @@ from zabzmq.client.call import Call
 from zabzmq.client.client import ANY, Client
 from zabzmq.client.connection import NOTHING, READABLE, WRITABLE
 from zabzmq.core.errors import ZabError
-from zabzmq.machine.operations import Cas, Delete, GameQuery, Guess, KvQuery, Operation, Put, Query, Target
+from zabzmq.machine.operations import UNREADABLE, Cas, Delete, GameQuery, Guess, KvQuery, Operation, Put, Query, Target
 from zabzmq.machine.sessions import is_printable
 
 WINDOW_MAX: Final = 65_536
@@ -69,7 +69,7 @@ def parse(raw: bytes) -> tuple[Line, Operation | Query]:
     """What a line asks for. Raises BadLine."""
     try:
         line = _decode_line(raw)
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise BadLine("bad_line", str(e).replace("$.", "").replace("`$`", "the line")) from None
     if line.name is not None and not is_printable(line.name):
         raise BadLine("bad_line", "`as` must be 1 to 64 printable characters")
@@ -133,7 +133,7 @@ def bad_line_object(raw: bytes, number: int, why: BadLine) -> dict[str, Any]:
     """The answer to it; with its id and op, where these can be read."""
     try:
         found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = None
     fields = found if isinstance(found, dict) else {}
     op = fields.get("op")

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import DecodeError
 
 from zabzmq.cli.client_output import dotted, operation_object, told
 from zabzmq.cli.common import Exit, UserError
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch
 from zabzmq.core.zxid import Zxid
-from zabzmq.machine.operations import Run, decode_runs
+from zabzmq.machine.operations import UNREADABLE, Run, decode_runs
 from zabzmq.storage.dump import Damage, Summary, read_log, summarize
 
 
@@ -124,7 +123,7 @@ def _transactions(batch: Batch) -> Iterator[tuple[Zxid, Zxid, Run | None, int]]:
     if batch.admit is None:
         try:
             runs = decode_runs(batch.data)
-        except DecodeError:
+        except UNREADABLE:
             pass
     places = [(run, place) for run in runs for place in range(len(run.ops))]
     prev = batch.prev

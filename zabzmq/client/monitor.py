@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, TypeAlias
 
-import msgspec
 import zmq
 
 from zabzmq.client.connection import Connections
 from zabzmq.core.messages import Heartbeat, Phase, State
 from zabzmq.core.zxid import ZERO, Zxid
-from zabzmq.machine.operations import Operation, Register, Result, decode_results, decode_runs
+from zabzmq.machine.operations import UNREADABLE, Operation, Register, Result, decode_results, decode_runs
 from zabzmq.net.client_wire import (
     TOPIC_COMMITTED,
     Committed,
@@ -232,7 +231,7 @@ class Monitor:
         assert self.position is not None
         try:
             transactions = list(_transactions(committed))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.dropped += 1  # its place is not moved over: the range is asked of others
             return
         self._events += [t for t in transactions if t.zxid > self.position]  # `since` may lie inside a batch
@@ -319,7 +318,7 @@ class Monitor:
 
 
 def _transactions(committed: Committed) -> Iterator[Transaction]:
-    """The transactions of one batch. Raises msgspec.DecodeError."""
+    """The transactions of one batch. Raises UNREADABLE."""
     epoch, counter = committed.first
     prev = Zxid(*committed.prev)
     last = counter + committed.count - 1

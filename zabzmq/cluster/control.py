@@ -126,7 +126,7 @@ class Control:
         async def order(body: bytes) -> Written:
             try:
                 target = str(msgspec.json.decode(body or b"{}", type=_Body).target)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise HttpError(400, f'the body is {{"target": ...}}: {error}') from None
             job = Job(verb, target, Future())
             self.jobs.put(job)

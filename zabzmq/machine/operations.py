@@ -7,7 +7,7 @@ bytes the client wrote; they are decoded only where they are applied.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -163,6 +163,9 @@ class Run(Struct, array_like=True, frozen=True):
     acked: Sequence
     ops: list[Operation]
 
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoders below raise. A text that is not UTF-8 is no DecodeError of msgspec's."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode_runs = msgspec.msgpack.Decoder(list[Run]).decode

@@ -190,7 +190,7 @@ class Sessions:
         return encode(list(self._table.values()))
 
     def restore(self, data: bytes | memoryview) -> None:
-        """Become the table that `snapshot` described. Raises msgspec.DecodeError on damage."""
+        """Become the table that `snapshot` described. Raises UNREADABLE on damage."""
         self._table = OrderedDict((entry.id, entry) for entry in _decode(data))
         self._sum = self.full_digest()
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-import msgspec
 from xxhash import xxh3_64_intdigest
 
 from zabzmq.core.errors import StorageError, ZabError
@@ -22,6 +21,7 @@ from zabzmq.machine.game import GameMachine
 from zabzmq.machine.kv import KvMachine
 from zabzmq.machine.operations import (
     NO_SESSION,
+    UNREADABLE,
     Answer,
     Operation,
     Query,
@@ -82,7 +82,7 @@ class ReplicatedState:
             return []
         try:
             runs = decode_runs(batch.data)
-        except msgspec.DecodeError as damage:
+        except UNREADABLE as damage:
             raise CorruptBatch(f"batch {batch.first} of {batch.count} cannot be decoded: {damage}") from damage
         if sum(len(run.ops) for run in runs) != batch.count:
             raise CorruptBatch(f"batch {batch.first} does not hold the {batch.count} operations it was proposed with")
@@ -179,7 +179,7 @@ class ReplicatedState:
         for part, length in zip(parts, lengths, strict=True):
             try:
                 part.restore(view[offset : offset + length])
-            except msgspec.DecodeError as damage:
+            except UNREADABLE as damage:
                 what = type(part).__name__
                 raise StorageError(f"snapshot state is damaged in {what} at byte {offset}: {damage}") from damage
             offset += length

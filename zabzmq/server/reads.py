@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from msgspec import DecodeError, Raw
+from msgspec import Raw
 
 from zabzmq.core.inputs import Read
 from zabzmq.core.zxid import Zxid
-from zabzmq.machine.operations import KvValue, Query, decode_queries, encode
+from zabzmq.machine.operations import UNREADABLE, KvValue, Query, decode_queries, encode
 from zabzmq.machine.state import ReplicatedState
 from zabzmq.net.client_wire import Answers, ReadMany
 from zabzmq.server.replies import Replies
@@ -48,7 +48,7 @@ class Reads:
     def on_request(self, now: float, client: bytes, request: ReadMany) -> None:
         try:
             queries = decode_queries(request.queries)
-        except DecodeError as error:
+        except UNREADABLE as error:
             self._replies.no(client, "invalid", f"queries cannot be decoded: {error}", rid=request.rid)
             return
         if not 1 <= len(queries) <= self._queries_max:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, assert_never
 
-from msgspec import DecodeError, Raw
+from msgspec import Raw
 
 from zabzmq.core.effects import Busy, Moved, ReadFailed, ReadReady
 from zabzmq.core.history import Batch
@@ -22,6 +22,7 @@ from zabzmq.core.messages import State
 from zabzmq.core.zxid import ZERO, PeerId, Zxid
 from zabzmq.machine.operations import (
     NO_SESSION,
+    UNREADABLE,
     Register,
     SealedRun,
     SessionId,
@@ -199,7 +200,7 @@ class Service:
             return no("busy", "this leader is still applying what it was elected with")
         try:
             operations = decode_session_operations(request.ops)
-        except DecodeError as error:
+        except UNREADABLE as error:
             return no("invalid", f"operations cannot be decoded: {error}")
         expected = self.state.sessions.expected(session)
         if expected is None:

@@ -64,7 +64,7 @@ def load(path: str) -> Meta | None:
         raise Damaged(path, len(MAGIC), "the checksum does not fit")
     try:
         meta = _decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: its checksum fits, but this version cannot read it: {error}") from None
     if meta.version != VERSION:
         raise StorageError(f"{path}: format {meta.version}, but this version reads format {VERSION}")

@@ -97,7 +97,7 @@ def decode_header(data: bytes) -> SegmentHeader | None:
         return None
     try:
         header = _decode_header(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     # The padding too: every bit of a segment is accounted for.
     return header if encode_header(header) == data else None
@@ -146,7 +146,7 @@ def read_record(window: Window, offset: int, salt: int) -> Record:
     else:
         try:
             batch = decode_batch(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadRecord(offset, f"the checksum fits, but the record cannot be read: {error}", ours=True) from None
     return Record(offset, offset + RECORD_OVERHEAD + length, number, kind, batch)
 

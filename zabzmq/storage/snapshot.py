@@ -141,7 +141,7 @@ def _open(fd: int, path: str, cluster: str) -> Opened:
         raise Damaged(path, _START, "the header's checksum does not fit")
     try:
         header = _decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Damaged(path, _START, f"the header's checksum fits, but it cannot be read: {error}") from None
     if header.version != VERSION:
         raise StorageError(f"{path}: format {header.version}, but this version reads format {VERSION}")

@@ -137,7 +137,7 @@ def read(directory: str) -> Record | None:
     for line in lines[:-1]:  # What has no end was about to be written when the process was killed.
         try:
             record.take(_decode(line))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StorageError(f"{directory}: the record of what was synced cannot be read: {error}") from None
     return record
 
