@@ -162,6 +162,8 @@ class Facts:
                 if self.cause is None:
                     self.cause = event
             return
+        if event.get("phase") == "BROADCAST":
+            node.own_vote, node.votes = None, []  # that election is over for it
         if role != "LEADING" or not isinstance(epoch, int):
             return
         match event.get("why"):
