@@ -131,7 +131,8 @@ def _costs(results: Results) -> Iterable[str]:
     for name in (OURS, COALESCED):
         system = results.of(name)
         if system is not None and (cost := cost_of_a_round(system)) is not None:
-            yield f"{name}: a round costs five nodes {cost[0]:.1f} ms of processor time, each write {cost[1]:.0f} us more."
+            ms, us = cost
+            yield f"{name}: a round costs five nodes {ms:.1f} ms of processor time, and each write {us:.0f} us more."
             yield ""
 
 
