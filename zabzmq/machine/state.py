@@ -179,7 +179,7 @@ class ReplicatedState:
         for part, length in zip(parts, lengths, strict=True):
             try:
                 part.restore(view[offset : offset + length])
-            except UNREADABLE as damage:
+            except (*UNREADABLE, struct.error) as damage:  # the second: numbers that no digest can be made of
                 what = type(part).__name__
                 raise StorageError(f"snapshot state is damaged in {what} at byte {offset}: {damage}") from damage
             offset += length
