@@ -147,9 +147,9 @@ class Run:
             system.start()
             measured.add("start s", time.monotonic() - began)
             Turn(system, measured, self._plan, repeat, lambda: self._is_late, self._tell).all()
-        except (Trouble, OSError) as trouble:
-            measured.troubles.append(f"repeat {repeat + 1}: {trouble}")
-            self._tell(f"         {name}: {trouble}")
+        except Exception as error:
+            measured.troubles.append(f"repeat {repeat + 1}: {words(error)}")
+            self._tell(f"         {name}: {words(error)}")
         finally:
             system.stop()
             shutil.rmtree(directory, ignore_errors=True)
@@ -231,9 +231,14 @@ class Turn:
             return
         try:
             act()
-        except (Trouble, OSError) as trouble:
-            self._measured.troubles.append(f"repeat {self._repeat + 1}, {what}: {trouble}")
-            self._tell(f"         {self._measured.name}, {what}: {trouble}")
+        except Exception as error:
+            self._measured.troubles.append(f"repeat {self._repeat + 1}, {what}: {words(error)}")
+            self._tell(f"         {self._measured.name}, {what}: {words(error)}")
+
+
+def words(error: Exception) -> str:
+    """One system that surprises us must not spoil the figures of the others: whatever it was, it is told."""
+    return str(error) if isinstance(error, Trouble | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _today() -> str:

@@ -13,7 +13,7 @@ from zabzmq.sim.network import Weather
 from zabzmq.sim.plan import Plan
 from zabzmq.sim.world import World
 
-COMMITS = 20
+COMMITS = 10
 
 
 class Distant(Stage):
