@@ -35,7 +35,7 @@ class Story:
         }
         # "source" stands for "from", which is no name in Python.
         told = {("from" if name == "source" else name): value for name, value in fields.items()}
-        self.events.append(parse(json.dumps({**event, **told}).encode()))
+        self.events.append(parse(json.dumps({**event, **told}, separators=(",", ":")).encode()))
         return self.events[-1]
 
     def wait(self, ms: float) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.common import Exit, UserError, unmarked
 from zabzmq.cli.server_trace import Logs, fitting
 from zabzmq.server.config import Config
 from zabzmq.trace.explain import Answer, explain_election, explain_entry, explain_node
@@ -18,8 +19,8 @@ ASKED = "ask for an entry (3.8), a node (node 3), or last-election"
 _ENTRY = re.compile(r"(\d{1,10})\.(\d{1,10})")
 
 
-def show_explanation(config: Config, question: Sequence[str], *, as_json: bool) -> int:
-    answer = answer_to(config, question)
+def show_explanation(config: Config, question: Sequence[str], files: Sequence[Path], *, as_json: bool) -> int:
+    answer = answer_to(config, question, files)
     if as_json:
         click.echo(json.dumps(answer.as_json(), ensure_ascii=False))
     else:
@@ -28,20 +29,21 @@ def show_explanation(config: Config, question: Sequence[str], *, as_json: bool) 
     return Exit.OK
 
 
-def answer_to(config: Config, question: Sequence[str]) -> Answer:
+def answer_to(config: Config, question: Sequence[str], files: Sequence[Path]) -> Answer:
     """Raises UserError when nobody could know what is asked, or no log is there."""
     match list(question):
         case [text] if (found := _ENTRY.fullmatch(text)) is not None:
-            return explain_entry(_gathered(config, Facts((int(found[1]), int(found[2])))))
+            return explain_entry(_gathered(config, files, Facts((int(found[1]), int(found[2])))))
         case ["node", text] if text.isascii() and text.isdigit() and len(text) < 10:
-            return explain_node(_gathered(config, Facts()), int(text))
+            return explain_node(_gathered(config, files, Facts()), int(text))
         case ["last-election"]:
-            return explain_election(_gathered(config, Facts()))
-    raise UserError(f"nothing is known of {' '.join(question)!r} here: {ASKED}", exit_code=Exit.USAGE)
+            return explain_election(_gathered(config, files, Facts()))
+    asked = " ".join(map(unmarked, question))
+    raise UserError(f"nothing is known of {asked!r} here: {ASKED}", exit_code=Exit.USAGE)
 
 
-def _gathered(config: Config, facts: Facts) -> Facts:
-    for event in Logs(config, ()).events():
+def _gathered(config: Config, files: Sequence[Path], facts: Facts) -> Facts:
+    for event in Logs(config, files).events():
         facts.feed(event)
     return facts
 

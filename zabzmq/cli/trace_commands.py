@@ -91,14 +91,21 @@ def export_command(ctx: click.Context, files: tuple[Path, ...], kind: str, outpu
 @click.command("explain", cls=Command, context_settings=HELP)
 @click.argument("question", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option(
+    "--trace",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="An event log or a recorded run, instead of those in --log-dir; can be repeated.",
+)
 @cluster_options
 @directory_options
 @click.pass_context
-def explain(ctx: click.Context, question: tuple[str, ...], as_json: bool) -> int:
+def explain(ctx: click.Context, question: tuple[str, ...], as_json: bool, files: tuple[Path, ...]) -> int:
     """Say why, and by which events: explain 3.8, explain node 3, explain last-election.
 
     It reads the event logs in --log-dir, beside a running cluster or after it.
     """
     from zabzmq.cli.server_explain import show_explanation
 
-    return show_explanation(settled(ctx), question, as_json=as_json)
+    return show_explanation(settled(ctx), question, files, as_json=as_json)
