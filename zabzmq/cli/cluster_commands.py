@@ -122,7 +122,8 @@ class Chance(click.FloatRange):
         super().__init__(0, 1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(unmarked(value) if isinstance(value, str) else value, param, ctx)
+        typed: Any = unmarked(value) if isinstance(value, str) else value
+        return super().convert(typed, param, ctx)
 
 
 SEED: Final = click.option("--seed", type=Whole(), help="Of all that is drawn; the same seed draws the same.")
