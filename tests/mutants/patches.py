@@ -1,7 +1,7 @@
 """Mutants as patches: one rule of the shipped code broken by a change of text, in a copy of the tree.
 
-The five lists (core, storage, net, client, machine) name for each mutant the rule it breaks, the file, the text that
-stands there once and what becomes of it. Each list names the tests that must notice.
+The lists (*.toml) name for each mutant the rule it breaks, the file, the text that stands there once and what becomes
+of it. Each list names the tests that must notice.
 """
 
 from __future__ import annotations

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from msgspec import Raw
 
 from zabzmq.core.messages import Phase
 from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
-from zabzmq.net.client_wire import RegisterSession
+from zabzmq.machine.operations import GameQuery, encode
+from zabzmq.net.client_wire import ClientReply, ReadMany, RegisterSession
 from zabzmq.sim.plan import Plan
 from zabzmq.sim.world import FromClient, Process, World
 
@@ -18,10 +23,13 @@ PATIENCE = 20_000.0
 class Stage:
     """Three nodes, or more, that do what they are told."""
 
-    def __init__(self, nodes: int = 3, seed: int = 1) -> None:
-        plan = Plan(nodes=nodes, clients=1, operations=0, timing=Timing(bootstrap_wait=50))
+    def __init__(self, nodes: int = 3, seed: int = 1, timing: Timing | None = None, **about: Any) -> None:
+        timing = timing or Timing(bootstrap_wait=50)
+        plan = replace(Plan(nodes=nodes, clients=1, operations=0, timing=timing), **about)
         self.world = World(seed, nodes, plan)
         self.peers = list(self.world.voters.ids)
+        self.answers: list[ClientReply] = []
+        self.world.reply = lambda host, address, message: self.answers.append(message)  # type: ignore[method-assign]
 
     def __getitem__(self, peer: PeerId) -> Process:
         process = self.world.processes[peer]
@@ -68,6 +76,11 @@ class Stage:
     def write(self, peer: PeerId) -> None:
         """One transaction, proposed by this leader; nobody waits for it."""
         self[peer].hear(FromClient(b"c0", RegisterSession(10_000, "director", 60_000)))
+
+    def read(self, peer: PeerId) -> None:
+        """A linearizable read, asked here; its answer comes to `answers`."""
+        request = ReadMany(20_000, True, Zxid(0, 0), 60_000, Raw(encode([GameQuery()])))
+        self[peer].hear(FromClient(b"c0", request))
 
     def commit(self, leader: PeerId, count: int = 1) -> Zxid:
         """Transactions that all living nodes hold and have applied."""

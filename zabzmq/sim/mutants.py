@@ -16,6 +16,7 @@ from zabzmq.core.broadcast import LeaderBroadcast
 from zabzmq.core.discovery import LeaderDiscovery, LearnerDiscovery
 from zabzmq.core.effects import Append, Deliver, ReadReady, Send
 from zabzmq.core.history import Batch, EpochEnd, Epochs
+from zabzmq.core.inputs import Durable, SnapshotInstalled
 from zabzmq.core.learner import Learner
 from zabzmq.core.messages import Ack, AckNewLeader, HbEcho, Heartbeat, LeaderInfo, LinkMessage, State, SyncProgress
 from zabzmq.core.peer import Peer
@@ -25,7 +26,8 @@ from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.machine.operations import encode
 from zabzmq.machine.state import ReplicatedState
 from zabzmq.net.link import ACCEPT, Links
-from zabzmq.sim.disk import Platter
+from zabzmq.server.node import Node
+from zabzmq.sim.disk import Platter, SimDisk
 from zabzmq.sim.world import play
 
 Breakage = Callable[[], AbstractContextManager[Any]]
@@ -101,6 +103,70 @@ def _recover_without_sync(self: Platter) -> None:
     """What the page cache shows is taken for what the disk holds (D5; bug 46)."""
     self.incarnation += 1
     self.epochs = self.epochs._replace(current=max(self.epochs.current, self.log.last.epoch))
+
+
+def _recover_without_repair(self: Platter) -> None:
+    """A synchronization that broke off leaves txns of an epoch above currentEpoch, and so it stays (S5; bug 19)."""
+    self.unsynced = 0
+    self.incarnation += 1
+
+
+@contextmanager
+def snapshot_in_memory() -> Iterator[None]:
+    """A received snapshot is installed for the process, and not on the disk (L12, S9; bug 7)."""
+
+    def completed(self: SimDisk, done: tuple[Any, ...]) -> None:
+        if done[0] != "install":
+            complete(self, done)
+            return
+        self.generation += 1
+        self.post(SnapshotInstalled(done[1], done[2].zxid))
+
+    complete = SimDisk._complete
+    with patch.object(SimDisk, "_complete", completed):
+        yield
+
+
+@contextmanager
+def truncation_in_memory() -> Iterator[None]:
+    """A TRUNC is believed before the disk has done it (L11, S9; bug 8)."""
+
+    def completed(self: SimDisk, done: tuple[Any, ...]) -> None:
+        if done[0] == "truncate":
+            self.post(Durable(done[1], done[2]))
+        else:
+            complete(self, done)
+
+    complete = SimDisk._complete
+    with patch.object(SimDisk, "_complete", completed):
+        yield
+
+
+@contextmanager
+def failed_write_believed() -> Iterator[None]:
+    """A write that the disk refused is taken for done (L14; bugs 15, 40)."""
+
+    def finished(self: SimDisk, job: int) -> None:
+        if self.fail_next and self.in_flight is not None and self.in_flight[0] == "append" and not self.dead:
+            self.fail_next = False
+            (_, group), self.in_flight = self.in_flight, None
+            for _, role, batches in group:  # type: ignore[attr-defined]
+                self.post(Durable(role, batches[-1].last))
+            if self.queue and self.in_flight is None:
+                self._start()
+        else:
+            finish(self, job)
+
+    finish = SimDisk._finish
+    with patch.object(SimDisk, "_finish", finished):
+        yield
+
+
+def _snapshot_of_all(self: Node, batch: Batch) -> None:
+    """A snapshot claims what was proposed, and not only what is applied (L7; bug 10)."""
+    if self._taking is None:
+        self._taking = self.state.applied
+        self.storage.take_snapshot(self.peer.history.mark(self.peer.history.last), self.state.snapshot())
 
 
 # ---- promises ------------------------------------------------------------------------------------------------------
@@ -372,6 +438,11 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("PROPOSE only to acked learners", "B7", propose_to_acked_only),
         Mutant("apply before durable", "D3", _swap(Peer, "deliver", _apply_before_durable)),
         Mutant("page cache believed", "D5", _swap(Platter, "recover", _recover_without_sync)),
+        Mutant("epoch not repaired", "S5", _swap(Platter, "recover", _recover_without_repair)),
+        Mutant("snapshot in memory only", "L12", snapshot_in_memory),
+        Mutant("truncation in memory only", "L11", truncation_in_memory),
+        Mutant("failed write believed", "L14", failed_write_believed),
+        Mutant("snapshot of what is not applied", "L7", _swap(Node, "_count_for_snapshot", _snapshot_of_all)),
         Mutant("born joined", "L13", born_joined),
         Mutant(
             "promise of a replaced life", "L18", _swap(LeaderDiscovery, "was_replaced", lambda self, learner: False)

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from zabzmq.core.effects import Effect
+from zabzmq.core.errors import ZabError
 from zabzmq.core.history import Batch
 from zabzmq.core.inputs import Input, Resumed, SnapshotTaken
 from zabzmq.core.invariants import InvariantViolation, monotonic_reads
@@ -268,11 +269,15 @@ class World:
     def run_until(self, at: float) -> bool:
         """Let time pass. Whether nothing was broken on the way."""
         heap, violations = self._heap, self.watcher.violations
-        while heap and heap[0][0] <= at:
-            self.now, _, act, about = heappop(heap)
-            act(*about)
-            if violations:
-                return False
+        try:
+            while heap and heap[0][0] <= at:
+                self.now, _, act, about = heappop(heap)
+                act(*about)
+                if violations:
+                    return False
+        except ZabError as error:
+            self.watcher.on_error(error, "outside of a turn")
+            return False
         self.now = max(self.now, at)
         return True
 
