@@ -67,6 +67,8 @@ class System(ABC):
     """When a write is on a disk for sure: what an answer means."""
     driver: ClassVar[str]
     settings: ClassVar[str] = "default"
+    behind_max: ClassVar[int] = 20_000
+    """How far a follower is left behind at most; to write more takes the slow ones too long."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -182,8 +182,9 @@ class Turn:
         self._try("fail-over", self._kills)
         for _ in range(plan.freezes):
             self._value("frozen ms", system.freeze)
-        for behind in plan.behind if self._repeat == 0 else ():
-            self._value(f"catch-up {behind:,} s", lambda behind=behind: system.catch_up(behind))  # type: ignore[misc]
+        for behind in plan.behind:
+            if self._repeat == 0 and behind <= system.behind_max:
+                self._value(f"catch-up {behind:,} s", lambda behind=behind: system.catch_up(behind))  # type: ignore[misc]
 
     def _writes(self, load: Load) -> None:
         """The load, and what it costs the five nodes: processor time is less moved by a busy machine than the clock."""
