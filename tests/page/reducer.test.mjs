@@ -187,6 +187,23 @@ test("any moment of the past is the same as playing up to it", () => {
   for (const i of [700, 3, 501, 499, 0]) assert.equal(history.stateAt(i).count, i + 1);
 });
 
+test("heartbeats are not kept, and nothing is missing for it: in the past, and in an export", () => {
+  const run = Run.ready();
+  for (let i = 1; i < 5; i += 1) {
+    run.tell(1, "recv", { type: "HEARTBEAT", from: 0, count: 20 });
+    run.write([1, i], i === 1 ? [0, 0] : [1, i - 1], String(i).padStart(16, "0"));
+  }
+  const { history } = run;
+  assert.ok(history.records.every((record) => record.e.type !== "HEARTBEAT"));
+  const counts = (state) => Object.values(state.checks).map((check) => check.n);
+  const past = history.stateAt(history.end - 2);
+  assert.ok(past.nodes[1].whole);
+  const again = new History();
+  for (const line of history.lines().join("").trim().split("\n")) again.add(JSON.parse(line));
+  assert.deepEqual(counts(again.state), counts(history.state));
+  assert.deepEqual(again.records.map((record) => idOf(record.e)), history.records.map((record) => idOf(record.e)));
+});
+
 test("the ring keeps the newest events, says what it cut, and still travels", () => {
   const history = new History();
   const run = Run.ready();
