@@ -18,6 +18,8 @@ from typing import Final, NoReturn
 import click
 
 from benchmarks import report
+from benchmarks.growth import Growth
+from benchmarks.growth import rows as growth_rows
 from benchmarks.measure import Trouble
 from benchmarks.ours import Ours
 from benchmarks.peers.etcd import Etcd
@@ -41,6 +43,7 @@ PEERS: Final = (ZooKeeper, Etcd, Nats, PySyncObj, PySyncObjTuned)
 @click.option("--install/--no-install", default=True, show_default=True, help="Fetch the peers that are missing.")
 @click.option("--only", multiple=True, help="Measure this system alone; may be given again.")
 @click.option("--quick", is_flag=True, help="See that all of it works; the figures mean little.")
+@click.option("--growth", is_flag=True, help="Curves of zabzmq instead: nodes, outstanding, sessions, sizes.")
 @click.option("--repeats", type=click.IntRange(1, 20), help="How often every system has its turn.")
 @click.option("--minutes", type=click.FloatRange(0.1), help="Begin nothing new after this.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
@@ -52,6 +55,7 @@ def benchmarks(
     install: bool,
     only: tuple[str, ...],
     quick: bool,
+    growth: bool,
     repeats: int | None,
     minutes: float | None,
     directory: Path | None,
@@ -67,6 +71,8 @@ def benchmarks(
         plan = replace(plan, repeats=repeats)
     if minutes is not None:
         plan = replace(plan, minutes=minutes)
+    if growth:
+        return _grow(plan, directory, document)
     makes: dict[str, Make] = {system.name: system for system in (Ours, Raw, Coalesced)}
     if peers is not None:
         packages = Packages(peers)
@@ -91,6 +97,18 @@ def benchmarks(
             raise UserError("--at-least compares zabzmq with the coalesced loop, and one of them was not measured")
         if share < at_least:
             raise UserError(f"zabzmq has {share:.2f} of the coalesced loop's throughput, less than {at_least:.2f}")
+    return Exit.OK
+
+
+def _grow(plan: Plan, directory: Path | None, document: Path | None) -> int:
+    try:
+        curves = Growth(directory, plan.seconds, _tell).measure()
+    except Trouble as trouble:
+        raise UserError(str(trouble)) from None
+    if document is not None:
+        report.write_growth(curves, document)
+    for what, rows in growth_rows(curves):
+        click.echo(f"\nover {what}\n{report.text(rows)}")
     return Exit.OK
 
 

@@ -35,9 +35,9 @@ class Ours(System):
     driver = "its own client, one process"
     behind_max = 100_000
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, nodes: int = NODES) -> None:
         super().__init__(directory)
-        self._config = config = _config(directory)
+        self._config = config = _config(directory, nodes)
         self._supervisor = Supervisor(config)
 
     def version(self) -> str:
@@ -55,7 +55,11 @@ class Ours(System):
         return list(self._supervisor.running().values())
 
     def writes(self, load: Load, seconds: float) -> Rate:
-        return self._bench("kv.put", load, seconds)
+        return self.writes_of(VALUE_BYTES, load, seconds)
+
+    def writes_of(self, size: int, load: Load, seconds: float) -> Rate:
+        """Writes of values of this many bytes."""
+        return self._bench("kv.put", load, seconds, size)
 
     def reads(self, load: Load, seconds: float) -> Rate:
         return self._bench("kv.get", load, seconds)
@@ -107,7 +111,7 @@ class Ours(System):
     def catch_up(self, behind: int) -> float:
         with self._client() as client:
             leader = _leader(self._all_up(client))
-            follower = (leader + 1) % NODES
+            follower = (leader + 1) % len(self._config.ids)
             self._supervisor.kill(follower)
             self._fill(client, behind)
             target = self._status(client)[leader].applied
@@ -124,9 +128,9 @@ class Ours(System):
     def _client(self) -> Client:
         return Client(self._config.client_endpoints, cluster=CLUSTER, timeout_ms=START_S * 1000)
 
-    def _bench(self, op: str, load: Load, seconds: float) -> Rate:
+    def _bench(self, op: str, load: Load, seconds: float, size: int = VALUE_BYTES) -> Rate:
         with self._client() as client:
-            plan = Plan(op, load.clients, load.outstanding, seconds, VALUE_BYTES, KEYS)
+            plan = Plan(op, load.clients, load.outstanding, seconds, size, KEYS)
             bench = Bench(client, plan, None, random.Random(1))
             failed = bench.prepare()
             if failed is not None:
@@ -158,16 +162,16 @@ class Ours(System):
             told = self._status(client)
             same = len({node.applied for node in told.values()}) == 1
             serving = all(node.phase == "BROADCAST" for node in told.values())
-            return told if len(told) == NODES and same and serving else None
+            return told if len(told) == len(self._config.ids) and same and serving else None
 
-        return wait_until("all five nodes to serve and to agree", settled)
+        return wait_until("all nodes to serve and to agree", settled)
 
 
-def _config(directory: Path) -> Config:
+def _config(directory: Path, nodes: int) -> Config:
     return load(
         base_port=free_base_port(),
         cluster=CLUSTER,
-        nodes=NODES,
+        nodes=nodes,
         data_dir=directory / "data",
         log_dir=directory / "logs",
         environ={},

@@ -5,18 +5,23 @@ The document is a person's, but for what stands between the two markers: that is
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.goals import COALESCED, GOALS, OURS
+from benchmarks.growth import Curve
+from benchmarks.growth import rows as growth_rows
 from benchmarks.measure import READ_LOADS, WRITE_LOADS
-from benchmarks.run import GAME_LOAD, LOCAL_LOAD, Measured, Results
+from benchmarks.run import GAME_LOAD, LOCAL_LOAD, Measured, Results, machine
 from benchmarks.svg import dots, lines
 
 BEGIN: Final = "<!-- measured: begin -->"
 END: Final = "<!-- measured: end -->"
+GROWTH_BEGIN: Final = "<!-- growth: begin -->"
+GROWTH_END: Final = "<!-- growth: end -->"
 NOTHING: Final = "–"
 LOADS: Final = [load for load in WRITE_LOADS if load.clients == 1]
 
@@ -161,13 +166,7 @@ def _pictures(results: Results, directory: Path) -> Iterable[str]:
 
 def write(results: Results, document: Path) -> None:
     """Put this run between the markers of the document, and its pictures beside it."""
-    before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, marker, after = rest.partition(END)
-    if not marker:
-        raise ValueError(f"{document} has no place for the results: {BEGIN} ... {END}")
     parts = [
-        BEGIN,
-        "",
         *_about(results),
         "",
         _markdown(table(results)),
@@ -181,10 +180,23 @@ def write(results: Results, document: Path) -> None:
         "Goals:",
         "",
         _markdown(goals(results)).replace(" ---: |", " --- |"),
-        "",
-        END,
     ]
-    document.write_text(before + "\n".join(parts) + after, encoding="utf-8")
+    _replace(document, BEGIN, END, parts)
+
+
+def write_growth(curves: Sequence[Curve], document: Path) -> None:
+    parts = [f"Of {datetime.date.today().isoformat()}, on this machine: {machine()}."]
+    for what, rows in growth_rows(curves):
+        parts += ["", f"Over {what}:", "", _markdown(rows)]
+    _replace(document, GROWTH_BEGIN, GROWTH_END, parts)
+
+
+def _replace(document: Path, begin: str, end: str, parts: Sequence[str]) -> None:
+    before, _, rest = document.read_text(encoding="utf-8").partition(begin)
+    _, marker, after = rest.partition(end)
+    if not marker:
+        raise ValueError(f"{document} has no place for the results: {begin} ... {end}")
+    document.write_text("\n".join([before + begin, "", *parts, "", end + after]), encoding="utf-8")
 
 
 def cost_of_a_round(system: Measured) -> tuple[float, float] | None:

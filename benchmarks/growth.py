@@ -1,0 +1,100 @@
+"""Curves instead of points: zabzmq over the number of nodes, what is outstanding, the size of values, and sessions.
+
+A curve that bends is expected, one that breaks off is not: queues are bounded, and BUSY is an answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.measure import NODES, VALUE_BYTES, Load, Rate, Trouble, file_system, rss_mb
+from benchmarks.ours import Ours
+from benchmarks.run import NOT_DISKS, Tell
+
+LOAD: Final = Load(1, 256)
+ENSEMBLES: Final = (3, 5, 7, 9)
+OUTSTANDING: Final = (1, 4, 16, 64, 256, 1024, 4096, 10_000)
+SIZES: Final = (16, 128, 1024, 8192, 65_536)
+SESSIONS: Final = (1, 4, 16, 64, 256, 1000)
+
+
+class Point(NamedTuple):
+    x: int
+    rate: Rate
+    rss_mb: float
+    """Of the node that holds most, when the load was over."""
+
+
+class Curve(NamedTuple):
+    what: str
+    points: list[Point]
+
+
+class Growth:
+    def __init__(self, directory: Path | None, seconds: float, tell: Tell) -> None:
+        self._directory = directory
+        self._seconds = seconds
+        self._tell = tell
+
+    def measure(self) -> list[Curve]:
+        curves = [self._nodes()]
+        with self._cluster(NODES) as system:
+            one = [(x, Load(1, x), VALUE_BYTES) for x in OUTSTANDING]
+            curves.append(self._curve("outstanding, one client", system, one))
+            many = [(x, Load(x, 1), VALUE_BYTES) for x in SESSIONS]
+            curves.append(self._curve("sessions, one operation each", system, many))
+        # Large values last, on disks of their own: what they leave behind in memory is not the others' fault.
+        with self._cluster(NODES) as system:
+            sizes = [(x, LOAD, x) for x in SIZES]
+            curves.append(self._curve(f"bytes of a value, {LOAD} outstanding", system, sizes))
+        return curves
+
+    def _nodes(self) -> Curve:
+        points: list[Point] = []
+        for nodes in ENSEMBLES:
+            with self._cluster(nodes) as system:
+                system.writes(LOAD, self._seconds)
+                points += self._curve("nodes", system, [(nodes, LOAD, VALUE_BYTES)]).points
+        return Curve(f"nodes, {LOAD} outstanding", points)
+
+    def _curve(self, what: str, system: Ours, loads: Sequence[tuple[int, Load, int]]) -> Curve:
+        """`loads` are x, the load and the size of a value."""
+        points = []
+        for x, load, size in loads:
+            measured = system.writes_of(size, load, self._seconds)
+            points.append(Point(x, measured, max(rss_mb(system.pids()))))
+            self._tell(f"  {what} {x:,}: {measured.per_s:,.0f}/s, p99 {measured.p99:.1f} ms")
+        return Curve(what, points)
+
+    @contextmanager
+    def _cluster(self, nodes: int) -> Iterator[Ours]:
+        scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=self._directory))
+        system = Ours(scratch, nodes)
+        try:
+            if (kind := file_system(scratch)) in NOT_DISKS:
+                raise Trouble(f"{scratch} is on {kind}, where syncing costs nothing; name a directory with --directory")
+            system.start()
+            yield system
+        finally:
+            system.stop()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def rows(curves: Iterable[Curve]) -> Iterator[tuple[str, list[list[str]]]]:
+    """For each curve its name and a table."""
+    for curve in curves:
+        yield (
+            curve.what,
+            [
+                ["", *(f"{point.x:,}" for point in curve.points)],
+                ["writes/s", *(f"{point.rate.per_s:,.0f}" for point in curve.points)],
+                ["p50, ms", *(f"{point.rate.p50:.1f}" for point in curve.points)],
+                ["p99, ms", *(f"{point.rate.p99:.1f}" for point in curve.points)],
+                ["largest node, MB", *(f"{point.rss_mb:.0f}" for point in curve.points)],
+            ],
+        )
