@@ -138,6 +138,7 @@ def test_a_node_started_by_hand_is_not_the_supervisors(many: Harmed) -> None:
         assert many.order("restart", "any") != 4
         many.until_healthy()
         assert by_hand.end(signal.SIGINT).code == 0
+    wait_for(lambda: many.processes()[4]["state"] == "down", PATIENCE_S, "an end that is noticed")
     many.mend()
 
 
@@ -150,6 +151,7 @@ def test_reset_begins_anew_and_down_ends_it(few: Harmed) -> None:
     assert few.cluster_py("down").out == "all nodes stopped\n"
     assert (up.process.wait(PATIENCE_S), up.lines[-1]) == (0, "all nodes stopped")
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of the supervisor connections may linger
         other.bind(("127.0.0.1", few.control_port))
         other.listen()
         few.cluster_py("down").refused(1, "is no supervisor, or stands still")

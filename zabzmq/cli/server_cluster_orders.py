@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from heapq import merge
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -199,16 +200,19 @@ def show_logs(config: Config, nodes: Sequence[int], number: int, *, follow: bool
     followed = [_Followed(config.log_dir / f"node-{node}.log") for node in nodes or config.ids]
     if not follow and not any(each.path.exists() for each in followed):
         raise UserError(f"{config.log_dir} has no logs of these nodes", "is it the --log-dir they were started with?")
-    lines = list(merge(*(each.new_lines() for each in followed)))
-    for line in lines[max(0, len(lines) - number) :]:
-        click.echo(line)
-    while follow:
-        try:
-            time.sleep(FOLLOW_EVERY_S)
-        except KeyboardInterrupt:
-            break
-        for line in merge(*(each.new_lines() for each in followed)):
+    with ExitStack() as leaving:
+        for each in followed:
+            leaving.callback(each.close)
+        lines = list(merge(*(each.new_lines() for each in followed)))
+        for line in lines[max(0, len(lines) - number) :]:
             click.echo(line)
+        while follow:
+            try:
+                time.sleep(FOLLOW_EVERY_S)
+            except KeyboardInterrupt:
+                break
+            for line in merge(*(each.new_lines() for each in followed)):
+                click.echo(line)
     return Exit.OK
 
 
@@ -226,8 +230,7 @@ class _Followed:
             lines = self._read()
             if not self._is_current():
                 lines += self._read()
-                self._file.close()
-                self._file = None
+                self.close()
         if self._file is None:
             try:
                 self._file = self.path.open(encoding="utf-8", errors="replace")
@@ -235,6 +238,11 @@ class _Followed:
                 return lines
             lines += self._read()
         return lines
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _read(self) -> list[str]:
         assert self._file is not None
