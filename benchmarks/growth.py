@@ -25,7 +25,7 @@ SESSIONS: Final = (1, 4, 16, 64, 256, 1000)
 
 class Point(NamedTuple):
     x: int
-    rate: Rate
+    rate: Rate | None  # None: nothing was answered in time
     rss_mb: float
     """Of the node that holds most, when the load was over."""
 
@@ -66,9 +66,13 @@ class Growth:
         """`loads` are x, the load and the size of a value."""
         points = []
         for x, load, size in loads:
-            measured = system.writes_of(size, load, self._seconds)
+            measured = None
+            try:
+                measured = system.writes_of(size, load, self._seconds)
+                self._tell(f"  {what} {x:,}: {measured.per_s:,.0f}/s, p99 {measured.p99:.1f} ms")
+            except Trouble as trouble:
+                self._tell(f"  {what} {x:,}: {trouble}")
             points.append(Point(x, measured, max(rss_mb(system.pids()))))
-            self._tell(f"  {what} {x:,}: {measured.per_s:,.0f}/s, p99 {measured.p99:.1f} ms")
         return Curve(what, points)
 
     @contextmanager
@@ -92,9 +96,9 @@ def rows(curves: Iterable[Curve]) -> Iterator[tuple[str, list[list[str]]]]:
             curve.what,
             [
                 ["", *(f"{point.x:,}" for point in curve.points)],
-                ["writes/s", *(f"{point.rate.per_s:,.0f}" for point in curve.points)],
-                ["p50, ms", *(f"{point.rate.p50:.1f}" for point in curve.points)],
-                ["p99, ms", *(f"{point.rate.p99:.1f}" for point in curve.points)],
+                ["writes/s", *(f"{point.rate.per_s:,.0f}" if point.rate else "–" for point in curve.points)],
+                ["p50, ms", *(f"{point.rate.p50:.1f}" if point.rate else "–" for point in curve.points)],
+                ["p99, ms", *(f"{point.rate.p99:.1f}" if point.rate else "–" for point in curve.points)],
                 ["largest node, MB", *(f"{point.rss_mb:.0f}" for point in curve.points)],
             ],
         )
