@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
+
 from zabzmq.core.effects import Append, Busy, Fail, Moved, Proposed, Publish, Report, Send, SendVote, Truncate
-from zabzmq.core.history import Batch, Epochs, History
+from zabzmq.core.history import Admit, Batch, Epochs, History
 from zabzmq.core.inputs import Durable, Input, LinkLost, MeshUp, Quiesced, Received, Request, Tick
 from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
@@ -24,6 +27,7 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
+from zabzmq.machine.operations import Delete, Guess, Operation, Put, Register, SealedRun
 from zabzmq.trace.counts import boot_of
 from zabzmq.trace.event import KINDS, LINES_PER_SECOND, EventObserver, encode_events
 
@@ -358,3 +362,48 @@ def test_what_a_quiet_disk_holds_is_told_as_it_was_then() -> None:
     node.observer.on_step(1, Quiesced(1, history, Epochs(3, 3, True)), [])
     history.append(Batch(Zxid(3, 2), Zxid(3, 1), 1, 0, None, b""))
     assert (node.event("persist")["what"], node.event("persist")["z"]) == ("quiesced", [3, 1])
+
+
+# ---- what clients asked for, in the lines for people ------------------------------------------------------------
+
+
+def seal(ops: tuple[Operation, ...]) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(list(ops)))
+
+
+def a_batch(*ops: Operation, session: Zxid = Zxid(1, 1), seq: int = 1) -> Batch:
+    return BATCH._replace(count=len(ops), data=msgspec.msgpack.encode([SealedRun(session, seq, 0, seal(ops))]))
+
+
+def test_a_line_says_what_one_operation_asks_and_by_whom() -> None:
+    node = Watched(LEARNER)
+    node.observer.watch(node.peer, lambda: node.game, lambda session: "carol" if session == (1, 1) else None)
+    guess = a_batch(Guess(61))
+    node.observer.on_step(1, Received(LEADER, LINK, Propose(3, (guess,), ZERO)), [])
+    assert node.lines[-1].endswith("recv PROPOSE 3.7 from 0   guess 61 by carol\n")
+    node.game = {"target": 52, "owner": "bob", "open": True, "round": 4}
+    node.observer.on_applied(2, guess, 0x9C1E << 48)
+    assert node.lines[-1].endswith("applied 3.7: guess 61 by carol, target 52 by bob, state 9c1e\n")
+    node.observer.on_applied(3, guess, 0x9C1E << 48)
+    assert node.lines[-1].endswith("applied 3.7: guess 61 by carol, target stays 52, state 9c1e\n")
+    node.game = {**node.game, "open": False}
+    node.observer.on_applied(4, guess, 0x9C1E << 48)
+    assert node.lines[-1].endswith("applied 3.7: guess 61 by carol, a hit: 52, round 4 is over, state 9c1e\n")
+
+
+@pytest.mark.parametrize(
+    ("batch", "told"),
+    [
+        (a_batch(Guess(1), Guess(2)), "applied 3.8 (2 operations), state"),
+        (a_batch(Put(b"k" * 50, b"v")), f"applied 3.7: put {'k' * 40}..., state"),
+        (a_batch(Delete(b"\x1b[2J")), "applied 3.7: del ?[2J, state"),
+        (a_batch(Register("ann"), session=ZERO, seq=0), "applied 3.7: a new session of ann, state"),
+        (BATCH._replace(count=1), "applied 3.7, state"),
+        (BATCH._replace(count=1, admit=Admit(PeerId(4), 7)), "applied 3.7: admit node 4, state"),
+    ],
+    ids=["many", "a long key", "a hostile key", "a session", "what cannot be read", "an admission"],
+)
+def test_a_line_never_says_more_than_fits_it(batch: Batch, told: str) -> None:
+    node = Watched(LEARNER)
+    node.observer.on_applied(1, batch, 0)
+    assert told in node.lines[-1]

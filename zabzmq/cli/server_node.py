@@ -210,7 +210,7 @@ class NodeProcess:
             epoch=store.epochs.current,
             lamport=network.lamport,
         )
-        observer.watch(peer, state.game_status)
+        observer.watch(peer, state.game_status, state.sessions.name)
         if self._faults is not None:
             self._faults.watch(observer)
         self._settle = observer.settle

@@ -71,6 +71,7 @@ from zabzmq.core.messages import (
 )
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
+from zabzmq.trace.asked import NameOf, asked, is_play, outcome
 from zabzmq.trace.counts import LineBudget, LinkCount, boot_of
 from zabzmq.trace.why import why_of
 from zabzmq.trace.words import (
@@ -180,6 +181,7 @@ class EventObserver:
         self._beats_told = 0.0
         self._peer: Watched | None = None
         self._game: Callable[[], dict[str, Any]] | None = None
+        self._name_of: NameOf = lambda session: None
         self._game_told: dict[str, Any] | None = None
         self._committed = ZERO
         self._open: deque[Batch] = deque()  # proposed for clients here, and not applied yet
@@ -225,8 +227,9 @@ class EventObserver:
 
     # ---- what the node calls ---------------------------------------------------------------------------------
 
-    def watch(self, peer: Watched, game: Callable[[], dict[str, Any]]) -> None:
-        """Look up here what steps do not say: the watermark, who holds what, the game."""
+    def watch(self, peer: Watched, game: Callable[[], dict[str, Any]], name_of: NameOf = lambda session: None) -> None:
+        """Look up here what steps do not say: the watermark, who holds what, the game, who a session belongs to."""
+        self._name_of = name_of
         self._peer = peer
         self._game = game
         self._committed = peer.committed
@@ -275,8 +278,8 @@ class EventObserver:
         batch, digest, game = applied
         last = batch.last
         span_ = f'"z0":{pair(batch.first)},"z":{pair(last)},"count":{batch.count}'
-        news = ""
-        if game != self._game_told:
+        news, before = "", self._game_told
+        if game != before:
             self._game_told = game
             news = f',"game":{str(encode_json(game), "utf-8")}'
         self._tell(f'"apply",{span_},"digest":"{digest:016x}"{news}')
@@ -284,7 +287,15 @@ class EventObserver:
             self._open.popleft()
             self._tell(f'"client","what":"ok",{span_}')
         if self._budget.admits(now):
-            self._line(f"applied {last}, state {digest >> 48:04x}")
+            self._line(f"applied {last}{self._became(batch, before, game)}, state {digest >> 48:04x}")
+
+    def _became(self, batch: Batch, before: dict[str, Any] | None, game: dict[str, Any] | None) -> str:
+        """What was applied, and what came of it."""
+        wanted = asked((batch,), self._name_of)
+        if not wanted:
+            return operations(batch.count)
+        came = outcome(before, game) if is_play(wanted) else ""
+        return f": {wanted}, {came}" if came else f": {wanted}"
 
     def on_violation(self, now: float, name: str, text: str) -> None:
         """A promise of the protocol is broken, as far as this node can see."""
@@ -401,7 +412,8 @@ class EventObserver:
         if self._budget.admits(now):
             text = told(message)
             if text:
-                self._line(f"recv {text} from {peer}")
+                wanted = asked(message.batches, self._name_of) if type(message) is Propose else ""
+                self._line(f"recv {text} from {peer}" + (f"   {wanted}" if wanted else ""))
 
     def _on_support(self, now: float, peer: PeerId, message: Message) -> None:
         """Who stands behind a leader while it comes to power."""
@@ -582,7 +594,10 @@ class EventObserver:
             here = f'"z0":{pair(batch.first)},"z":{pair(last)},"count":{batch.count},"prev":{pair(batch.prev)}'
             self._tell(f'"propose",{here}')
         if self._budget.admits(now):
-            self._line(f"PROPOSE {span(batch.first, last)}{operations(batch.count)}")
+            wanted = asked((batch,), self._name_of)
+            self._line(
+                f"PROPOSE {span(batch.first, last)}{operations(batch.count)}" + (f"   {wanted}" if wanted else "")
+            )
 
     def _on_proposed(self, now: float, effect: Proposed) -> None:
         self._open.append(effect.batch)
