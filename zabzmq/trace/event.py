@@ -295,7 +295,7 @@ class EventObserver:
         if not wanted:
             return operations(batch.count)
         came = outcome(before, game) if is_play(wanted) else ""
-        return f": {wanted}, {came}" if came else f": {wanted}"
+        return f": {wanted}, {came}" if came and came != wanted else f": {wanted}"
 
     def on_violation(self, now: float, name: str, text: str) -> None:
         """A promise of the protocol is broken, as far as this node can see."""
