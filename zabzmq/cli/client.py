@@ -1,4 +1,4 @@
-"""client.py: target, guess, get, kv, status; batch, bench and monitor are in modules of their own."""
+"""client.py: target, guess, get, kv, status; batch, bench, check and monitor are in modules of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from zabzmq import __version__
 from zabzmq.cli import client_status
 from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
+from zabzmq.cli.client_check import check
 from zabzmq.cli.client_monitor import monitor
 from zabzmq.cli.client_options import ParamType, Text, common_options, interrupt, setup
 from zabzmq.cli.client_output import exit_code, outcome_object, request_id, success, to_json, trouble
@@ -99,7 +100,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done · 1 cannot run · 2 usage · 3 surely not done (no leader, no quorum)
-                4 no node reachable · 5 outcome unknown · 6 refused · 9 degraded (status --strict)
+                4 no node reachable · 5 outcome unknown · 6 refused · 7, 8 check · 9 degraded (status --strict)
     """
     signal.signal(signal.SIGTERM, interrupt)  # as Ctrl-C: what was awaited decides how we end
 
@@ -281,6 +282,7 @@ def status(ctx: click.Context, strict: bool) -> None:
 
 cli.add_command(batch)
 cli.add_command(bench)
+cli.add_command(check)
 cli.add_command(monitor)
 
 
