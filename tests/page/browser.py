@@ -22,7 +22,7 @@ QUIET: Final = (
     "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update"
     " --disable-sync --disable-quic"
 )
-PATIENCE_MS: Final = 20_000
+PATIENCE_MS: Final = 45_000
 
 
 class Need(NamedTuple):
@@ -148,7 +148,7 @@ def until(page: Page, holds: str, arg: object = None) -> Any:
 
 def settled(page: Page) -> None:
     """Wait until what was shown is also history: the page orders events before it keeps them."""
-    until(page, "zab.history.end > 0 && !zab.app.settling")
+    until(page, "zab.history.end > 0 && zab.history.state.t >= arg", page.evaluate("zab.app.live.t"))
 
 
 def frames(page: Page, count: int = 2) -> None:

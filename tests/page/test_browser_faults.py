@@ -1,0 +1,175 @@
+"""The page splits the network of a running cluster and heals it, and says why nothing is committed meanwhile."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from tests.page import browser
+from tests.page.browser import Pages
+from tests.page.live import LiveCluster
+
+# Sends the form in the very moment in which this node says that it is cut off: a leader without a quorum gives up
+# soon, and a hand would be slow.
+SEND_WHEN_CUT = """node => {
+  const watch = new MutationObserver(() => {
+    if (!document.querySelector(`#node-${node} .side`)) return;
+    watch.disconnect();
+    document.getElementById("send").click();
+  });
+  watch.observe(document.getElementById("nodes"), { subtree: true, childList: true });
+}"""
+
+NOT_COMMITTED = """(({ proposed, committed }) => {
+  const { zcmp, zstr } = zab.reducer;
+  return zcmp(proposed, committed) > 0 && zstr(proposed);
+})(zab.app.live.nodes[arg])"""
+
+LAST_OF_ITS_LEADERSHIP = """node => {
+  const gaveUp = ({ e }) => e.n === node && e.k === "state" && e.role === "LOOKING" && e.phase === "QUIESCE";
+  zab.pauseAt(zab.history.records.findLast(gaveUp).i - 1);
+}"""
+
+
+def sides(page: Page) -> dict[int, str]:
+    """The letter that each node shows, while the network is split."""
+    return {
+        node: page.inner_text(f"#node-{node} .side") for node in range(5) if page.query_selector(f"#node-{node} .side")
+    }
+
+
+def split(page: Page, *apart: int) -> None:
+    """By the editor: these on side A, the others on side B."""
+    page.click("#open-partition")
+    for node in range(5):
+        page.click(f'#sides button[data-node="{node}"][data-side="{"A" if node in apart else "B"}"]')
+    page.click("#partition-apply")
+
+
+def test_a_line_across_the_map_splits_the_network_and_healing_joins_it(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    browser.health(page, "healthy")
+    map_, upper, lower = (page.locator(each).bounding_box() for each in ("#map", "#node-4", "#node-3"))
+    assert map_ and upper and lower
+    y = (upper["y"] + upper["height"] + lower["y"]) / 2
+    page.mouse.move(map_["x"] + 4, y)
+    page.mouse.down()
+    page.mouse.move(map_["x"] + map_["width"] / 2, y, steps=3)
+    page.wait_for_selector("#map .cutline", state="attached")
+    page.mouse.move(map_["x"] + map_["width"] - 4, y, steps=3)
+    page.mouse.up()
+    for node in range(5):
+        page.wait_for_selector(f"#node-{node} .side")
+    shown = sides(page)
+    assert shown[0] == shown[1] == shown[4] != shown[2] == shown[3], "the line lies between 0, 1, 4 and 2, 3"
+    assert "✓" in page.inner_text("#quorum") and "✗" in page.inner_text("#quorum")
+    assert {rule["peer"] for rule in live.own(2)["faults"]["rules"]} == {0, 1, 4}
+    assert browser.leader(page) in (0, 1, 4) or browser.leader(page, but=browser.leader(page)) in (0, 1, 4)
+    page.click("#clear-faults")
+    browser.health(page, "healthy")
+    assert sides(page) == {}
+    assert not live.own(2)["faults"]["rules"]
+
+
+def test_a_click_on_the_map_splits_nothing(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    map_ = page.locator("#map").bounding_box()
+    assert map_
+    page.mouse.move(map_["x"] + 4, map_["y"] + 4)
+    page.mouse.down()
+    page.mouse.move(map_["x"] + 8, map_["y"] + 8)
+    page.mouse.up()
+    browser.frames(page)
+    assert sides(page) == {} and page.is_hidden("#toast")
+
+
+def test_the_leader_cut_off_by_the_editor_is_replaced_and_comes_back(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    first = browser.leader(page)
+    companion = (first + 1) % 5
+    split(page, first, companion)
+    second = browser.leader(page, but=first)
+    assert second != companion
+    browser.look(page, first, "looking", "discovery", "leading")
+    assert browser.play(page, "ann", "target_new", 12) == "ok", "the page asks the leader that has a quorum"
+    page.keyboard.press("Escape")
+    page.click("#open-partition")
+    page.click("#partition-clear")
+    browser.look(page, first, "follower")
+    browser.health(page, "healthy")
+    page.wait_for_selector('#target[data-target="12"]')
+
+
+def test_one_node_is_cut_off_by_its_button(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    other = (browser.leader(page) + 1) % 5
+    page.click(f"#node-{other}")
+    page.click('#actions [data-do="isolate"]')
+    browser.look(page, other, "looking")
+    assert len(set(sides(page).values())) == 2
+    page.click(f"#node-{other}")
+    page.click('#actions [data-do="why"]')
+    page.wait_for_selector('#why-text li[data-code="node.looking"]')
+    page.keyboard.press("c")
+    browser.look(page, other, "follower")
+
+
+def test_why_not_committed_is_answered_during_a_partition(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    first = browser.leader(page)
+    companion, *rest = (node for node in range(5) if node != first)
+    page.fill("#as", "ann")
+    page.select_option("#op", "target_new")
+    page.select_option("#to", str(first))
+    page.fill("#value", "99")
+    page.evaluate(SEND_WHEN_CUT, first)
+    split(page, first, companion)
+    entry = browser.until(page, NOT_COMMITTED, first)
+    browser.leader(page, but=first)
+    browser.settled(page)
+
+    # The moment before the old leader gave up: two have it on disk, and three are cut off from it.
+    page.evaluate(LAST_OF_ITS_LEADERSHIP, first)
+    browser.mode(page, "paused")
+    page.click(f'#logs thead button[data-z="{entry}"]')
+    page.wait_for_selector('#why-text li[data-code="entry.waiting"]')
+    assert page.inner_text("#why-text h3") == f"Why is {entry} not committed?"
+    assert browser.codes(page)[:2] == ["entry.proposed", "entry.waiting"]
+    assert "2 of the 3 nodes needed" in page.inner_text('#why-text li[data-code="entry.waiting"]')
+    assert sorted(browser.codes(page)[2:]) == ["voter.dropped"] * 3 + ["voter.has"] * 2
+    dropped = " ".join(page.locator('#why-text li[data-code="voter.dropped"]').all_inner_texts())
+    assert all(f"node {node} was dropped: cut" in dropped for node in rest)
+
+    # Each clause leads to its event.
+    events = page.eval_on_selector_all("#why-text li a", "links => links.map(link => link.dataset.event)")
+    assert len(events) == 7 and page.evaluate("ids => ids.every(id => zab.history.find(id))", events)
+    page.click('#why-text li[data-code="entry.proposed"] a')
+    browser.frames(page)
+    event = page.evaluate("zab.history.at(zab.position).e")
+    assert (event["k"], event["n"], ".".join(map(str, event["z"]))) == ("propose", first, entry)
+
+    # Now: its epoch is over, and another one's history goes on without it.
+    page.click("#go-live")
+    page.click("#clear-faults")
+    browser.look(page, first, "follower")
+    page.wait_for_selector(f'#log-{first} td[data-z="{entry}"][data-cell="truncated"]')
+    page.wait_for_selector('#why-text li[data-code="entry.cut"]')
+    assert "entry.replaced" in browser.codes(page)
+
+
+def test_without_a_quorum_the_form_says_why_it_is_closed(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    for node in range(3):
+        live.order("kill", node)
+    browser.health(page, "noquorum")
+    assert page.is_disabled("#send")
+    assert "2 of 5" in page.inner_text("#reason") and "3 are needed" in page.inner_text("#reason")
+    browser.until(page, "document.getElementById('sentence').textContent.includes('Start 1 more')")
+    page.click("#why-now")
+    page.wait_for_selector('#why-text li[data-code="election.few"]')
+    live.order("restart", 0)
+    browser.leader(page)
+    browser.health(page, "degraded")
+    assert page.is_enabled("#send")
