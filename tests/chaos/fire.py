@@ -185,8 +185,8 @@ class Episode:
         self.burnt.slowest_catch_up_ms = max(self.burnt.slowest_catch_up_ms, took)
 
     def _waited_ms(self) -> float:
-        """How long the nodes' loops stood ready and were given no processor: on a busy machine that is no fault of
-        theirs. Summed, since they wait for each other; what a killed process had waited is missing, which is stricter."""
+        """How long the loops of the nodes that run stood ready and were given no processor: on a busy machine that is
+        no fault of theirs. Summed, since they wait for each other."""
         total = 0
         for pid in self.cluster.supervisor.running().values():
             try:
