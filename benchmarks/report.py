@@ -22,6 +22,8 @@ BEGIN: Final = "<!-- measured: begin -->"
 END: Final = "<!-- measured: end -->"
 GROWTH_BEGIN: Final = "<!-- growth: begin -->"
 GROWTH_END: Final = "<!-- growth: end -->"
+BUSY: Final = 0.5
+"""A load average above which a run is not to be trusted."""
 NOTHING: Final = "–"
 LOADS: Final = [load for load in WRITE_LOADS if load.clients == 1]
 
@@ -118,6 +120,12 @@ def _about(results: Results) -> Iterable[str]:
         f"{plan.seconds:g} s for each load after {plan.warm_up_s:g} s of warming up; medians."
     )
     yield f"Machine: {results.machine}; data on {results.file_system}; all on one loopback; values of 128 bytes."
+    if results.busy > BUSY:
+        yield ""
+        yield (
+            f"**The machine was busy** (load average {results.busy:.1f} before the run): all figures are too low, and "
+            "not by the same share."
+        )
     yield ""
     yield _markdown(
         [

@@ -82,6 +82,7 @@ class Results:
     plan: Plan
     systems: list[Measured] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    busy: float = 0.0  # load average of the minute before
     minutes: float = 0.0
 
     def of(self, name: str) -> Measured | None:
@@ -109,7 +110,7 @@ class Run:
             if kind in NOT_DISKS:
                 raise Trouble(f"{scratch} is on {kind}, where syncing costs nothing; name a directory with --directory")
             self._tell(f"data on {kind} at {scratch}")
-            results = Results(_today(), machine(), kind, self._plan)
+            results = Results(_today(), machine(), kind, self._plan, busy=os.getloadavg()[0])
             for repeat in range(self._plan.repeats):
                 first = repeat % len(self._makes)
                 for name, make in self._makes[first:] + self._makes[:first]:

@@ -104,6 +104,16 @@ def test_a_run_replaces_what_stands_between_the_markers_and_nothing_else(tmp_pat
     assert (tmp_path / "performance" / "throughput.svg").exists()
 
 
+def test_a_run_on_a_busy_machine_says_so(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    found = results(measured("zabzmq"))
+    for busy, said in ((0.1, False), (7.0, True)):
+        document.write_text(f"{report.BEGIN}{report.END}", encoding="utf-8")
+        found.busy = busy
+        report.write(found, document)
+        assert ("load average 7.0" in document.read_text(encoding="utf-8")) == said
+
+
 def test_a_document_without_a_place_for_results_is_left_alone(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text("nothing here\n", encoding="utf-8")
