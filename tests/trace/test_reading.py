@@ -46,6 +46,8 @@ def seqs(events: list[Event]) -> list[tuple[int, int]]:
         (b'{"v":1,"n":-1,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note"}', "not an event"),
         (b'{"v":1,"n":0,"boot":"c41f","seq":0,"t":1,"lc":1,"k":"note"}', "not an event"),
         (b"[1, 2, 3]", "not an event"),
+        (b"[" * 100_000, "not an event"),
+        (b'{"v":1,"n":0,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note","x":' + b"[" * 100_000, "not an event"),
         (b"12:00:00.000  n0 e0 LOOKING    election   started", "not an event"),
         (b'{"v":1,"n":0,"boot":"\xff","seq":1,"t":1,"lc":1,"k":"note"}', "not an event"),
     ],

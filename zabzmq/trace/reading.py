@@ -85,6 +85,8 @@ class _Head(msgspec.Struct):
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 Complain: TypeAlias = Callable[[Problem], None]
 Lines: TypeAlias = io.BufferedIOBase | BinaryIO
 
@@ -94,7 +96,7 @@ def parse(line: bytes) -> Event:
     try:
         head = _decode_head(line)
         fields = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         found = _version_of(line)
         if found is not None and found != VERSION:
             raise ValueError(f"version {found}; this program reads version {VERSION}") from None
@@ -110,7 +112,7 @@ def _version_of(line: bytes) -> object:
     """Of a line that may be an event of another version."""
     try:
         return _decode(line).get("v")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
