@@ -8,6 +8,7 @@ python -m benchmarks --quick               the same in seconds, to see that it w
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import asdict, replace
 from functools import partial
@@ -101,12 +102,13 @@ def benchmarks(
 
 
 def _grow(plan: Plan, directory: Path | None, document: Path | None) -> int:
+    busy = os.getloadavg()[0]
     try:
         curves = Growth(directory, plan.seconds, _tell).measure()
     except Trouble as trouble:
         raise UserError(str(trouble)) from None
     if document is not None:
-        report.write_growth(curves, document)
+        report.write_growth(curves, busy, document)
     for what, rows in growth_rows(curves):
         click.echo(f"\nover {what}\n{report.text(rows)}")
     return Exit.OK

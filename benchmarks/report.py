@@ -120,12 +120,7 @@ def _about(results: Results) -> Iterable[str]:
         f"{plan.seconds:g} s for each load after {plan.warm_up_s:g} s of warming up; medians."
     )
     yield f"Machine: {results.machine}; data on {results.file_system}; all on one loopback; values of 128 bytes."
-    if results.busy > BUSY:
-        yield ""
-        yield (
-            f"**The machine was busy** (load average {results.busy:.1f} before the run): all figures are too low, and "
-            "not by the same share."
-        )
+    yield from _busy(results.busy)
     yield ""
     yield _markdown(
         [
@@ -147,6 +142,15 @@ def _costs(results: Results) -> Iterable[str]:
             ms, us = cost
             yield f"{name}: a round costs five nodes {ms:.1f} ms of processor time, and each write {us:.0f} us more."
             yield ""
+
+
+def _busy(load_average: float) -> Iterable[str]:
+    if load_average > BUSY:
+        yield ""
+        yield (
+            f"**The machine was busy** (load average {load_average:.1f} before the run): all figures are too low, and "
+            "not by the same share."
+        )
 
 
 def _pictures(results: Results, directory: Path) -> Iterable[str]:
@@ -192,8 +196,8 @@ def write(results: Results, document: Path) -> None:
     _replace(document, BEGIN, END, parts)
 
 
-def write_growth(curves: Sequence[Curve], document: Path) -> None:
-    parts = [f"Of {datetime.date.today().isoformat()}, on this machine: {machine()}."]
+def write_growth(curves: Sequence[Curve], busy: float, document: Path) -> None:
+    parts = [f"Of {datetime.date.today().isoformat()}, on this machine: {machine()}.", *_busy(busy)]
     for what, rows in growth_rows(curves):
         parts += ["", f"Over {what}:", "", _markdown(rows)]
     _replace(document, GROWTH_BEGIN, GROWTH_END, parts)
