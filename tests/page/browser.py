@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -196,4 +196,18 @@ def drop(page: Page, **files: str) -> None:
     page.dispatch_event("body", "drop", {"dataTransfer": data})
 
 
-Opener = Callable[..., Page]
+class Worked:
+    """How long the page's thread has really worked, whatever else the machine does."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self._before = 0.0
+        self.ms()
+
+    def ms(self) -> float:
+        """Since it was asked last."""
+        metrics = {each["name"]: each["value"] for each in self._session.send("Performance.getMetrics")["metrics"]}
+        before, self._before = self._before, metrics["TaskDuration"] * 1000
+        return self._before - before

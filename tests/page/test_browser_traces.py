@@ -1,0 +1,252 @@
+"""Recorded runs: exported, dropped, broken, foreign, violating, and far too long."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page import browser
+from tests.page.browser import PAGE, Pages, Worked
+from tests.page.live import LiveCluster, unused_address
+from zabzmq.trace import export
+
+FRAME_MS = 200
+EVENTS = 100_000
+KEPT = 50_000
+
+# How long it was, each time, until the page drew again: so long it could not answer a key either.
+FRAMES = """
+window.gaps = [];
+let last = performance.now();
+const next = () => {
+  const now = performance.now();
+  window.gaps.push(now - last);
+  last = now;
+  requestAnimationFrame(next);
+};
+requestAnimationFrame(next);
+"""
+
+
+class Story:
+    """Events of a run, made up: three nodes, of which 0 leads epoch 1."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._seq = [0, 0, 0]
+        self._t = 100.0
+        for n in range(3):
+            log = {"z": [0, 0], "snapshot": [0, 0], "accepted": 0, "current": 0, "joined": True}
+            self.tell(n, "boot", voters=[0, 1, 2], cluster="told", pid=n, wall_ms=1.7e12, **log)
+        for n in (1, 2, 0):
+            role = "FOLLOWING" if n else "LEADING"
+            self.tell(n, "state", role=role, phase="BROADCAST", epoch=1, leader=0, why="established", text="told so")
+
+    def tell(self, n: int, k: str, **fields: Any) -> None:
+        self._seq[n] += 1
+        self._t += 0.0001
+        who = {"v": 1, "n": n, "boot": f"aaa{n}", "seq": self._seq[n]}
+        self.lines.append(json.dumps({**who, "t": round(self._t, 6), "lc": len(self.lines), "k": k, **fields}))
+
+    def commit(self, counter: int) -> None:
+        """One entry from its proposal to the state of all."""
+        z, prev = [1, counter], [1 if counter > 1 else 0, counter - 1]
+        self.tell(0, "propose", z0=z, z=z, count=1, prev=prev)
+        for n in (1, 2):
+            mid = f"{n}-aaa{n}-1-d{counter}"
+            self.tell(0, "send", type="PROPOSE", to=n, mid=mid, z0=z, z=z, count=1)
+            self.tell(n, "recv", type="PROPOSE", **{"from": 0}, mid=mid, z0=z, z=z, count=1)
+        for n in range(3):
+            self.tell(n, "persist", z=z, ms=0.4)
+            self.tell(0, "ack", **{"from": n}, z=z, have=list(range(n + 1)), need=2)
+        self.tell(0, "commit", z=z, epoch=1, have=[0, 1, 2], need=2)
+        for n in range(3):
+            self.tell(n, "apply", z0=z, z=z, count=1, digest=f"{counter:016x}")
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in self.lines)
+
+
+@pytest.fixture(scope="module")
+def played(standing: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What five real nodes told while a leader was killed, as JSON lines."""
+    standing.mend()
+    standing.order("kill", "leader")
+    standing.mend()
+    return standing.export("jsonl", tmp_path_factory.mktemp("traces") / "played.jsonl")
+
+
+def test_a_trace_exported_by_the_page_opens_again_and_tells_the_same(
+    pages: Pages, live: LiveCluster, tmp_path: Path
+) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    assert browser.play(page, "ann", "target_new", 88) == "ok"
+    live.real.until_equal()
+    browser.settled(page)
+    page.click("#pause")
+    browser.mode(page, "paused")
+    was = page.evaluate("[zab.position - zab.history.first + 1, zab.state.game]")
+    page.click("#open-trace")
+    with page.expect_download() as download:
+        page.click("#trace-export")
+    path = tmp_path / "exported.jsonl"
+    download.value.save_as(path)
+    assert download.value.suggested_filename.endswith(".jsonl")
+
+    other = pages.open(unused_address())
+    other.wait_for_selector("#nocluster:not([hidden])")
+    other.set_input_files("#file", path)
+    browser.mode(other, "replay")
+    other.evaluate("place => zab.pauseAt(zab.history.first + place - 1)", was[0])
+    assert other.evaluate("zab.state.game") == was[1]
+    assert other.get_attribute("#target", "data-target") == "88"
+    assert other.locator(".notice").count() == 0
+
+
+def test_an_exported_page_needs_no_backend(pages: Pages, played: Path, standing: LiveCluster, tmp_path: Path) -> None:
+    path = standing.export("html", tmp_path / "told.html")
+    page = pages.open(unused_address(page=path))
+    browser.mode(page, "replay")
+    assert page.get_attribute("body", "data-source") == "run"
+    shown = page.evaluate("zab.history.records.length")
+    beats = ('"HEARTBEAT"', '"HB_ECHO"')
+    assert shown == sum(not any(beat in line for beat in beats) for line in played.read_text().splitlines())
+    assert page.locator('#marks [data-mark="epoch"]').count() >= 1
+    page.wait_for_selector('#actions:not(:has([data-do="kill"]))')
+    assert page.is_disabled("#send") and "recorded" in page.inner_text("#reason")
+    page.click("#go-start")
+    browser.frames(page)
+    page.click("#pause")
+    browser.until(page, "zab.position > zab.history.first + 5")
+    page.click("#go-live")
+    page.wait_for_selector('#leader[data-leader]:not([data-leader=""])')
+    assert page.locator('#inv button[data-ok="false"]').count() == 0
+    assert page.locator('#inv button[data-ok="true"]').count() >= 6
+
+
+def test_a_link_leads_to_a_moment_and_an_entry_of_a_recorded_run(pages: Pages, tmp_path: Path) -> None:
+    story = Story()
+    for counter in range(1, 6):
+        story.commit(counter)
+    events = [("leader-crash", "Told", export.packed(gzip.compress(story.text.encode(), mtime=0)))]
+    path = tmp_path / "with_run.html"
+    path.write_bytes(export.with_runs(PAGE.read_bytes(), events))
+    page = pages.open(unused_address("f=leader-crash&at=0.004&sel=z1.2", page=path))
+    browser.mode(page, "replay")
+    page.wait_for_selector("#why-text h3")
+    assert "1.2" in page.inner_text("#why-text h3")
+    assert page.inner_text("#clock").startswith("0.004")
+
+    plain = pages.open(unused_address(page=path))
+    plain.click('#runs [data-run-name="leader-crash"]')
+    browser.mode(plain, "replay")
+    plain.click("#open-trace")
+    plain.click("#trace-live")
+    plain.wait_for_selector("#nocluster:not([hidden])")
+
+
+def test_a_broken_line_is_named_by_number_and_reason_and_the_rest_is_shown(pages: Pages) -> None:
+    story = Story()
+    story.commit(1)
+    story.lines.insert(4, '{"v":1,"n":0,')
+    page = pages.open(unused_address())
+    browser.drop(page, broken_jsonl=story.text)
+    browser.mode(page, "replay")
+    page.wait_for_selector(".notice.bad")
+    notice = page.inner_text("#notices")
+    assert "broken.jsonl" in notice and "line 5" in notice and "not JSON" in notice
+    assert page.evaluate("zab.history.records.length") == len(story.lines) - 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"v":2,"n":0,"boot":"aaaa","seq":1,"t":1,"k":"boot"}', "version 2, this page knows 1"),
+        ("[1,2,3]", "not an object"),
+        ('{"v":1,"n":0,"boot":"aaaa","seq":1,"k":"boot"}', "t is missing or wrong"),
+        ('{"v":1,"n":0,"boot":"aaaa","seq":1,"t":1,"k":"commit","z":7}', "z is missing or wrong"),
+        ("\u0000\u0001 binary", "not JSON"),
+    ],
+    ids=["version", "array", "field", "zxid", "binary"],
+)
+def test_a_file_without_one_event_says_why_and_changes_nothing(pages: Pages, line: str, reason: str) -> None:
+    page = pages.open(unused_address())
+    page.wait_for_selector("#nocluster:not([hidden])")
+    browser.drop(page, foreign_jsonl=f"\n{line}\n")
+    page.wait_for_selector(".notice.bad >> nth=1")
+    notice = page.inner_text("#notices").lower()
+    assert "line 2" in notice and reason.lower() in notice
+    assert page.get_attribute("body", "data-source") == "live"
+    assert page.is_visible("#nocluster")
+    page.click(".notice button >> nth=0")
+    browser.until(page, "document.querySelectorAll('.notice').length === 1")
+
+
+def test_several_files_dropped_together_are_one_run(pages: Pages) -> None:
+    story = Story()
+    story.commit(1)
+    apart = {f"node-{n}_jsonl": "".join(f"{line}\n" for line in story.lines if f'"n": {n},' in line) for n in range(3)}
+    page = pages.open(unused_address())
+    browser.drop(page, **apart)
+    browser.mode(page, "replay")
+    assert page.evaluate("zab.history.records.map(({ e }) => e.lc)") == list(range(len(story.lines)))
+
+
+def test_a_violation_names_the_two_events_that_contradict(pages: Pages) -> None:
+    story = Story()
+    story.commit(1)
+    story.tell(1, "state", role="LEADING", phase="BROADCAST", epoch=1, leader=1, why="established", text="a lie")
+    page = pages.open(unused_address())
+    browser.drop(page, bad_jsonl=story.text)
+    page.wait_for_selector("body[data-violated]")
+    page.wait_for_selector('#inv-one_leader[data-ok="false"]')
+    assert "nodes 0 and 1 both lead epoch 1" in page.inner_text("#sentence")
+    events = page.eval_on_selector_all("#why-text a[data-event]", "all => all.map(link => link.dataset.event)")
+    assert events == ["0-aaa0-2", f"1-aaa1-{story._seq[1]}"]
+    page.click("#why-text a[data-event] >> nth=0")
+    page.wait_for_selector("body:not([data-violated])")
+    page.click('#marks [data-mark="violation"]')
+    page.wait_for_selector("body[data-violated]")
+
+
+def test_a_hundred_thousand_events_leave_it_responsive_and_it_says_what_it_cut(pages: Pages, tmp_path: Path) -> None:
+    story = Story()
+    counter = 0
+    while len(story.lines) < EVENTS:
+        counter += 1
+        story.commit(counter)
+    path = tmp_path / "long.jsonl"
+    path.write_text(story.text)
+    page = pages.open(unused_address(), FRAMES)
+    page.wait_for_selector("#nocluster:not([hidden])")
+    page.evaluate("window.gaps.length = 0")
+    page.set_input_files("#file", path)
+    browser.mode(page, "replay")
+    gaps = sorted(page.evaluate("window.gaps"))
+    usual = gaps[len(gaps) * 95 // 100]  # the others are the machine's, which does other things too
+    notice = page.inner_text("#notices").replace(",", "")
+    kept = page.evaluate("zab.history.records.length")
+    assert str(len(story.lines)) in notice and str(kept) in notice and str(len(story.lines) - kept) in notice
+    assert KEPT * 0.8 <= kept <= KEPT
+    assert page.locator('#inv button[data-ok="false"]').count() == 0
+
+    worked = Worked(page)
+    moves = []
+    for at in (0, 0.3, 0.9, 0.1):
+        page.evaluate("at => zab.pauseAt(zab.history.first + Math.floor(at * zab.history.records.length))", at)
+        browser.frames(page)
+        moves.append(worked.ms())
+    page.keyboard.press("v")
+    browser.frames(page)
+    moves.append(worked.ms())
+    print(
+        f"{len(story.lines)} events: {usual:.0f} ms a frame when read, at most {max(moves):.0f} ms for a move in time"
+    )
+    assert usual < FRAME_MS
+    assert max(moves) < FRAME_MS
