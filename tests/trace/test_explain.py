@@ -187,6 +187,8 @@ def test_an_entry_that_was_never_proposed_is_told_apart_from_one_that_nobody_spe
         "unknown",
         "1.7 was not proposed: epoch 1 got as far as 1.1",
     )
+    story.committed(2, (1, 1), [0, 2])
+    assert entry(story, (1, 0)).answer == entry(story, (0, 0)).answer == "unknown", "counters begin at 1"
     answer = entry(story, (9, 9))
     assert (answer.answer, codes(answer), answer.clauses[0].proof) == ("unknown", ["entry.untold"], None)
 

@@ -81,6 +81,8 @@ def explain_entry(facts: Facts) -> Answer:
     entry = facts.about
     assert entry is not None, "the facts are about one entry"
     name = zxid(entry)
+    if entry[1] == 0:  # Counters begin at 1.
+        return Answer(name, "unknown", (say("entry.untold", None, z=name),))
     begun = _epoch_that_has_it(facts, entry)
     if facts.declared is not None or begun is not None or facts.heard is not None:
         return Answer(name, "committed", (*_committed(facts, entry, begun), *_applied(facts, entry)))
@@ -92,13 +94,7 @@ def explain_entry(facts: Facts) -> Answer:
         return Answer(name, "unknown", (_unproposed(facts, entry),))
     leader = _leader_of(facts, entry[0])
     if leader is not None and leader.role == "LEADING" and leader.epoch == entry[0] and not _is_down(facts, leader):
-        have = sorted(facts.copies)
-        proof = facts.copies[have[-1]] if have else told
-        newest = max(facts.copies.values(), key=lambda event: event.seq, default=proof)
-        text = f"{len(have)} ({nodes(have)})" if have else "none"
-        need = newest.get("need", facts.majority)
-        waiting = say("entry.waiting", newest, z=name, have=text, need=need)
-        return Answer(name, "not committed", (waiting, *_why_not_copied(facts, entry)))
+        return Answer(name, "not committed", (_waiting(facts, entry, told), *_why_not_copied(facts, entry)))
     clauses = [*_deposed(facts, entry), *_open(facts, entry), *_why_not_copied(facts, entry), *_cuts(facts)]
     return Answer(name, "not committed", tuple(clauses))
 
@@ -181,6 +177,14 @@ def _leader_of(facts: Facts, number: int) -> NodeFacts | None:
         return facts.nodes.get(shown.n)
     named = (node.leader for node in facts.nodes.values() if node.epoch == number and node.leader is not None)
     return facts.nodes.get(next(named, -1))
+
+
+def _waiting(facts: Facts, entry: Place, told: Event) -> Clause:
+    """How far its leader has come with it."""
+    have = sorted(facts.copies)
+    newest = max(facts.copies.values(), key=lambda event: event.seq, default=told)
+    counted = f"{len(have)} ({nodes(have)})" if have else "none"
+    return say("entry.waiting", newest, z=zxid(entry), have=counted, need=newest.get("need", facts.majority))
 
 
 def _deposed(facts: Facts, entry: Place) -> Iterable[Clause]:
