@@ -35,6 +35,7 @@ from zabzmq.cli.common import Exit, UserError
 
 ALONE: Final = Plan(seconds=1.2, warm_up_s=1.0, kills=4, behind=(20_000, 100_000))
 BESIDE_PEERS: Final = Plan(behind=(20_000, 100_000))
+GROWTH_S: Final = 3.0
 QUICK: Final = {"repeats": 1, "seconds": 0.3, "warm_up_s": 0.3, "kills": 1, "idle_s": 0.3, "behind": (1_000,)}
 PEERS: Final = (ZooKeeper, Etcd, Nats, PySyncObj, PySyncObjTuned)
 
@@ -73,7 +74,7 @@ def benchmarks(
     if minutes is not None:
         plan = replace(plan, minutes=minutes)
     if growth:
-        return _grow(plan, directory, document)
+        return _grow(plan.seconds if quick else GROWTH_S, directory, document)
     makes: dict[str, Make] = {system.name: system for system in (Ours, Raw, Coalesced)}
     if peers is not None:
         packages = Packages(peers)
@@ -101,10 +102,10 @@ def benchmarks(
     return Exit.OK
 
 
-def _grow(plan: Plan, directory: Path | None, document: Path | None) -> int:
+def _grow(seconds: float, directory: Path | None, document: Path | None) -> int:
     busy = os.getloadavg()[0]
     try:
-        curves = Growth(directory, plan.seconds, _tell).measure()
+        curves = Growth(directory, seconds, _tell).measure()
     except Trouble as trouble:
         raise UserError(str(trouble)) from None
     if document is not None:

@@ -229,6 +229,12 @@ def cpu_s(pids: Iterable[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def wake_ups(pids: Iterable[int]) -> int:
+    """How often a thread of these has gone to sleep, and so was or will be woken."""
+    tasks = (task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir())
+    return sum(int((task / "status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0]) for task in tasks)
+
+
 def idle_cpu(pids: Sequence[int], seconds: float) -> float:
     """Percent of one core that these use together while nobody asks them for anything."""
     before = cpu_s(pids)

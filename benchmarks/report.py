@@ -36,6 +36,7 @@ def _rows(results: Results) -> list[tuple[str, str, str]]:
     rows += [(f"writes, {load} outstanding, /s", f"write {load} per_s", ",.0f") for load in WRITE_LOADS[1:]]
     rows += [(f"p99 at {load}, ms", f"write {load} p99", ".1f") for load in WRITE_LOADS]
     rows += [(f"processor of five nodes for a write at {load}, us", f"write {load} cpu us", ",.0f") for load in LOADS]
+    rows += [(f"wake-ups of five nodes for a write at {load}", f"write {load} wake-ups", ",.1f") for load in LOADS]
     rows += [("linearizable reads, one at a time, p50, ms", f"read {READ_LOADS[0]} p50", ".2f")]
     rows += [(f"linearizable reads, {load} outstanding, /s", f"read {load} per_s", ",.0f") for load in READ_LOADS[1:]]
     rows += [

@@ -25,6 +25,7 @@ from benchmarks.measure import (
     file_system,
     idle_cpu,
     rss_mb,
+    wake_ups,
 )
 
 GAME_LOAD: Final = Load(1, 256)
@@ -190,11 +191,12 @@ class Turn:
     def _writes(self, load: Load) -> None:
         """The load, and what it costs the five nodes: processor time is less moved by a busy machine than the clock."""
         pids = self._system.pids()
-        before, began = cpu_s(pids), time.monotonic()
+        before, slept, began = cpu_s(pids), wake_ups(pids), time.monotonic()
         measured = self._system.writes(load, self._plan.seconds)
         writes = measured.per_s * (time.monotonic() - began)
         self._measured.add_rate(f"write {load}", measured)
         self._measured.add(f"write {load} cpu us", (cpu_s(pids) - before) / writes * 1e6)
+        self._measured.add(f"write {load} wake-ups", (wake_ups(pids) - slept) / writes)
 
     def _idle(self) -> None:
         time.sleep(min(1.0, self._plan.idle_s))
