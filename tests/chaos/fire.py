@@ -77,14 +77,18 @@ class BurningCluster(Cluster):
         self._token = shared_token(self.config.log_dir)
 
     def fault(self, node: int, table: dict[str, Any]) -> None:
-        """Set the fault table of a node, if it answers."""
+        """Set the fault table of a node that runs; it may have to finish its start first."""
         listen = self.config.listen(node)
-        try:
-            status, said = post(listen.host, listen.observe, "/fault", table, self._token)
-        except NoAnswer:
-            assert node not in self.supervisor.running() or node in self.supervisor.paused, f"node {node} is deaf"
-            return
-        assert status == 200, said
+
+        def told() -> bool:
+            try:
+                status, said = post(listen.host, listen.observe, "/fault", table, self._token)
+            except NoAnswer:
+                return False
+            assert status == 200, said
+            return True
+
+        wait_for(told, 60, f"answer of node {node} to a fault")
 
     def cut(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Nothing of `a` is heard at `b`, for every pair (a, b); all other cuts end."""
@@ -167,12 +171,8 @@ class Episode:
         supervisor = self.cluster.supervisor
         for node in supervisor.paused:
             supervisor.resume(node)
-        running = supervisor.running()
-        for node in self.cluster.config.ids:
-            if node in running:
-                self.cluster.fault(node, {})
-            else:
-                supervisor.start(node)
+        supervisor.start_all()
+        self.cluster.cut([])
         wait_for(lambda: self._answering() == len(self.cluster.config.ids), 60, "start of all nodes")
 
     def _caught_up(self, name: str) -> None:
