@@ -80,3 +80,12 @@ def test_of_a_long_log_only_the_end_is_read_and_of_a_new_one_all(tmp_path: Path)
         append(new, b"".join(line(n=1, seq=seq) for seq in range(1, 2500)))
         followed.follower.watch([old, new])
         assert len(followed.news()) == 2499
+
+
+def test_a_log_that_is_emptied_in_place_is_read_from_its_new_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "node-0.jsonl"
+    append(path, line(seq=1) + line(seq=2))
+    with Followed(path) as followed:
+        assert followed.news() == [(0, 1), (0, 2)]
+        path.write_bytes(line(seq=9))
+        assert followed.news() == [(0, 9)]
