@@ -32,6 +32,10 @@ class Killed(SyncedFiles, QuickFiles):
             raise PowerCut
         self.steps += 1
 
+    @staticmethod
+    def _sync(path: str) -> int:
+        return os.path.getsize(path)
+
     def _write(self, line: Line) -> None:
         self.step()
         super()._write(line)
@@ -226,3 +230,45 @@ def test_the_journal_stays_short(tmp_path: Path) -> None:
     files.sync_dir(str(tmp_path))
     assert lose_power(str(tmp_path)) == (8, 0)
     assert (tmp_path / "log").stat().st_size == 2 * LINES_MAX
+
+
+def test_what_another_thread_changes_while_a_directory_is_synced_is_not_synced_by_that(tmp_path: Path) -> None:
+    files = SyncedFiles()
+    files.begin(str(tmp_path))
+    os.close(files.create(str(tmp_path / "before")))
+    files.slow_down(60_000)
+    syncing = threading.Thread(target=files.sync_dir, args=[str(tmp_path)])
+    syncing.start()
+    until(lambda: bool(files._slower._waiters))  # type: ignore[attr-defined]
+    os.close(files.create(str(tmp_path / "during")))
+    files.slow_down(0)
+    syncing.join()
+    assert lose_power(str(tmp_path)) == (0, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_what_is_written_after_a_cut_is_not_taken_for_what_was_synced_before_it(tmp_path: Path) -> None:
+    files = SyncedFiles()
+    (tmp_path / "log").write_bytes(b"a" * 100)
+    files.begin(str(tmp_path))
+    fd = files.open(str(tmp_path / "log"))
+    files.cut(fd, 50)
+    files.write(fd, [b"b" * 30], 50)
+    assert lose_power(str(tmp_path)) == (30, 0)
+    assert (tmp_path / "log").read_bytes() == b"a" * 50
+    files.close(fd)
+
+
+def test_the_next_process_still_knows_what_the_one_before_had_synced_of_a_new_file(tmp_path: Path) -> None:
+    files = SyncedFiles()
+    files.begin(str(tmp_path))
+    fd = files.create(str(tmp_path / "new"))
+    files.write(fd, [b"synced"], 0)
+    files.sync(fd)
+    files.write(fd, [b"not"], 6)
+    os.close(fd)
+    again = SyncedFiles()
+    again.begin(str(tmp_path))
+    again.sync_dir(str(tmp_path))
+    assert lose_power(str(tmp_path)) == (3, 0)
+    assert (tmp_path / "new").read_bytes() == b"synced"

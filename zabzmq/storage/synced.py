@@ -173,9 +173,9 @@ class SyncedFiles(Files):
             # Whoever wrote here before kept no record; what is synced now is known to be.
             record = Record()
             for path in _files(directory):
-                record.sizes[path] = _sync(os.path.join(directory, path))
+                record.sizes[path] = self._sync(os.path.join(directory, path))
             for path, _, _ in os.walk(directory):
-                _sync(path)
+                self._sync(path)
         self._record = record
         self._rewrite()
         for name in set(os.listdir(place)) - {JOURNAL, *(change.kept for change in record.changes)}:
@@ -267,6 +267,16 @@ class SyncedFiles(Files):
                 self._slower.wait(left)
 
     # ---- the record
+
+    @staticmethod
+    def _sync(path: str) -> int:
+        """Sync a file or a directory that is not open; its size."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
 
     def _is_ours(self, path: str) -> bool:
         return bool(self._root) and path.startswith(self._root + os.sep)
@@ -370,12 +380,3 @@ def _files(directory: str) -> Iterator[str]:
         if path == directory:
             folders[:] = [name for name in folders if name != RECORD]
         yield from (os.path.relpath(os.path.join(path, name), directory) for name in names if name != "LOCK")
-
-
-def _sync(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-        return os.fstat(fd).st_size
-    finally:
-        os.close(fd)
