@@ -884,3 +884,27 @@ def test_joined_is_kept_from_one_epoch_to_the_next() -> None:
     one = One(0, epochs=JOINED)
     one.promise(one.follow(), epoch=9)
     assert one.epochs == Epochs(9, 1, True)
+
+
+# ---- voters that have changed their mind ---------------------------------------------------------------------------
+
+
+def test_a_leader_whose_voters_want_another_by_now_does_not_wait_for_them() -> None:
+    """V6: 3 and 4 are out of reach, and 1, which elected us, votes for 4."""
+    one = elected(5)
+    for gone in (3, 4):
+        one.lose(gone)
+    assert one.place == (State.LEADING, Phase.DISCOVERY)
+    one.looking(2, 0, one.peer.round)
+    assert one.place == (State.LEADING, Phase.DISCOVERY), "2 still wants us"
+    one.looking(1, 4, one.peer.round)
+    assert one.peer.phase.state is State.LOOKING
+
+
+def test_a_vote_of_an_earlier_round_says_nothing_of_the_present() -> None:
+    """V6"""
+    one = elected(5)
+    for gone in (3, 4):
+        one.lose(gone)
+    one.looking(1, 4, one.peer.round - 1)
+    assert one.place == (State.LEADING, Phase.DISCOVERY)

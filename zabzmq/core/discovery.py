@@ -244,6 +244,8 @@ class LeaderDiscovery(PeerPhase):
     def on_notification(self, source: ProcessId, note: Notification) -> None:
         """A learner seen LOOKING after its FOLLOWERINFO has left us; an older, re-sent vote says nothing (3.3, V6)."""
         learner = self.tenure.learners.get(source.peer)
+        if learner is None and not self.tenure.epoch:
+            self._on_stranger(source, note)
         if note.state is not State.LOOKING or learner is None:
             return
         if learner.process == source and note.n_seq <= learner.info.n_seq:
@@ -251,6 +253,16 @@ class LeaderDiscovery(PeerPhase):
         self.drop(learner, "it is LOOKING again")
         self.tenure.left.add(source.peer)
         self.on_learner_left()
+
+    def _on_stranger(self, source: ProcessId, note: Notification) -> None:
+        """V6: who elected us and has changed its mind since does not come; nor does one that we do not reach."""
+        peer = self.peer
+        if note.vote is None or note.vote.leader == peer.process or note.round < peer.round:
+            return
+        self.tenure.left.add(source.peer)
+        coming = [p for p in peer.voters.ids if p not in self.tenure.left and peer.reachable(p)]
+        if not peer.voters.is_quorum({*coming, *self.tenure.learners}):
+            peer.leave("too many voters want another leader")
 
     def on_learner_left(self) -> None:
         still = [p for p in self.peer.voters.ids if p not in self.tenure.left]
