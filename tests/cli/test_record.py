@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def test_the_node_that_lost_power_comes_back_with_less_and_fetches_it() -> None:
     assert (boots[1].zxid() or (0, 0)) < (received[-1] or (0, 0)), "the disk had not what it was sent"
     synced = [event for event in events if event.get("what") == "sync" and event.get("peer") == slow.n][-1]
     assert synced.zxid("z0") == boots[1].zxid()
+
+
+def test_the_page_carries_these_very_runs() -> None:
+    held = dict(runs_of((ROOT / "index.html").read_bytes()))
+    assert list(held) == list(STORIES)
+    for name, packed in held.items():
+        assert base64.b64decode(packed) == (ROOT / RUNS / f"{name}.jsonl.gz").read_bytes(), f"{name}: embed it anew"
 
 
 def test_a_page_gets_the_runs_and_a_missing_one_is_named(tmp_path: Path) -> None:
