@@ -157,6 +157,7 @@ def _busy(load_average: float) -> Iterable[str]:
 def _pictures(results: Results, directory: Path) -> Iterable[str]:
     """Write them; yields the lines that show them."""
     directory.mkdir(parents=True, exist_ok=True)
+    names = [system.name for system in results.systems]
     for file, title, value in (
         ("throughput", "Committed writes of 128 bytes, a second", "per_s"),
         ("latency", "Latency of a write, p50, ms", "p50"),
@@ -168,12 +169,14 @@ def _pictures(results: Results, directory: Path) -> Iterable[str]:
             if kept:
                 series[system.name] = kept
         if series:
-            (directory / f"{file}.svg").write_text(lines(title, "outstanding operations, one client", series))
+            (directory / f"{file}.svg").write_text(lines(title, "outstanding operations, one client", series, names))
             yield f"![{title}]({directory.name}/{file}.svg)\n"
     killed = {s.name: s.values["fail-over ms"] for s in results.systems if s.values.get("fail-over ms")}
     if killed:
         title = "Leader killed: until the next commit"
-        (directory / "fail-over.svg").write_text(dots(title, "ms; one dot for each kill, a bar at the median", killed))
+        (directory / "fail-over.svg").write_text(
+            dots(title, "ms; one dot for each kill, a bar at the median", killed, names)
+        )
         yield f"![{title}]({directory.name}/fail-over.svg)\n"
 
 

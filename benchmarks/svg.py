@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, log10
+from statistics import median
 from typing import Final
 
 COLOURS: Final = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -54,8 +55,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
-def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], height: int = 460) -> str:
-    """One line for each series of (x, y), both logarithmic."""
+def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, float]]], order: Sequence[str]) -> str:
+    """One line for each series of (x, y), both logarithmic. `order`: all names that may occur in any picture, so that
+    one looks the same in each."""
+    height = 460
     points = [point for line in series.values() for point in line]
     columns = sorted({point[0] for point in points})
     x = Scale(columns, LEFT, WIDTH - RIGHT)
@@ -72,7 +75,8 @@ def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, fl
     above = 0.0
     for end, name in ends:  # Names that would lie on each other are moved apart.
         label_at[name] = above = max(end + 4, above + 15)
-    for i, (name, line) in enumerate(series.items()):
+    for name, line in series.items():
+        i = order.index(name)
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
         path = " ".join(f"{x(px):g},{y(py):g}" for px, py in line)
         width = 3 if i == 0 else 1.8
@@ -83,7 +87,7 @@ def lines(title: str, across: str, series: Mapping[str, Sequence[tuple[float, fl
     return _page(height, title, parts)
 
 
-def dots(title: str, across: str, series: Mapping[str, Sequence[float]]) -> str:
+def dots(title: str, across: str, series: Mapping[str, Sequence[float]], order: Sequence[str]) -> str:
     """One row for each series, a dot for every value and a bar at the median."""
     row = 34
     height = TOP + row * len(series) + BOTTOM
@@ -94,9 +98,9 @@ def dots(title: str, across: str, series: Mapping[str, Sequence[float]]) -> str:
         parts += [_text(x(mark), height - BOTTOM + 18, _number(mark), "middle")]
     parts.append(_text((LEFT + WIDTH) / 2, height - 8, across, "middle"))
     for i, (name, values) in enumerate(series.items()):
-        at, colour = TOP + row * (i + 0.5), COLOURS[i % len(COLOURS)]
-        middle = sorted(values)[len(values) // 2]
-        parts.append(_text(LEFT + 78, at + 4, name, "end", colour))
+        at, colour = TOP + row * (i + 0.5), COLOURS[order.index(name) % len(COLOURS)]
+        middle = median(values)
+        parts.append(_text(LEFT + 78, at + 4, name, "end"))
         parts += [f'<circle cx="{x(v):g}" cy="{at:g}" r="4" fill="{colour}" fill-opacity="0.5"/>' for v in values]
         parts.append(f'<rect x="{x(middle) - 1:g}" y="{at - 11:g}" width="2.5" height="22" fill="{colour}"/>')
     return _page(height, title, parts)

@@ -124,7 +124,10 @@ def test_a_document_without_a_place_for_results_is_left_alone(tmp_path: Path) ->
 
 def test_pictures_are_well_formed_and_hold_every_name_and_point() -> None:
     curves = {"a < b": [(1.0, 10.0), (64.0, 2_000.0)], "other": [(1.0, 11.0), (64.0, 2_001.0)]}
-    for picture in (lines("up", "x", curves), dots("kills", "ms", {"a < b": [40.0, 45.0], "other": [0.5]})):
+    for picture in (
+        lines("up", "x", curves, list(curves)),
+        dots("kills", "ms", {"a < b": [40.0, 45.0], "other": [0.5]}, list(curves)),
+    ):
         root = ElementTree.fromstring(picture)
         words = [element.text for element in root.iter() if element.text]
         assert {"a < b", "other"} <= set(words)
@@ -132,10 +135,7 @@ def test_pictures_are_well_formed_and_hold_every_name_and_point() -> None:
 
 
 def test_names_at_the_end_of_lines_that_meet_do_not_lie_on_each_other() -> None:
-    picture = lines("up", "x", {name: [(1.0, 5.0), (64.0, 1_000.0)] for name in ("one", "two", "three")})
-    ends = [
-        float(element.get("y", "0"))
-        for element in ElementTree.fromstring(picture).iter()
-        if element.text in ("one", "two", "three")
-    ]
+    names = ("one", "two", "three")
+    picture = lines("up", "x", {name: [(1.0, 5.0), (64.0, 1_000.0)] for name in names}, names)
+    ends = [float(element.get("y", "0")) for element in ElementTree.fromstring(picture).iter() if element.text in names]
     assert min(abs(a - b) for a in ends for b in ends if a is not b) >= 15
