@@ -78,6 +78,14 @@ def test_what_the_cut_off_leader_proposed_waits_then_is_lost_and_is_cut_off() ->
         assert "voter.dropped" in [clause.code for clause in said.clauses], "the partition is the reason"
 
 
+def test_the_example_in_the_docs_is_the_entry_that_was_lost() -> None:
+    lost = next(event.zxid("was") for event in run_of("partition") if event.k == "truncate" and event.get("was"))
+    assert lost is not None
+    for doc in ("traces.md", "explain.md"):
+        text = (ROOT / "docs" / doc).read_text(encoding="utf-8")
+        assert f"explain {lost[0]}.{lost[1]} --trace docs/runs/partition.jsonl.gz" in text
+
+
 def test_the_node_that_lost_power_comes_back_with_less_and_fetches_it() -> None:
     events = run_of("power-cut")
     slow = events[first(events, lambda event: event.k == "fault" and bool(event.get("disk_ms")))]

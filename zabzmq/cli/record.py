@@ -86,8 +86,8 @@ class Stage:
                 raise UserError(f"node {node} goes on")
             time.sleep(0.005)
 
-    def play(self, name: str, operation: Operation) -> None:
-        call = self._client.do(operation, self._client.player(name), timeout_ms=PATIENCE_S * 1000)
+    def play(self, name: str, operation: Operation, player: Player | None = None) -> None:
+        call = self._client.do(operation, player or self._client.player(name), timeout_ms=PATIENCE_S * 1000)
         if call.outcome is not Outcome.OK:
             raise UserError(f"{name}: {call.outcome}: {call.text}")
 
@@ -165,7 +165,7 @@ def partition(stage: Stage) -> None:
     stage.play("bob", Guess(20))
     leader = stage.leader()
     carol = stage.player_at("carol", leader)
-    stage.offer(carol, Guess(47))
+    stage.play("carol", Guess(47), carol)
     stage.until_equal()
     others = [node for node in stage.config.ids if node != leader]
     stage.split({leader, others[0]}, set(others[1:]))
