@@ -30,9 +30,10 @@ def token_in(log_dir: Path) -> str:
         return ""
 
 
-def get(host: str, port: int, path: str, answer_s: float = 3.0) -> dict[str, Any]:
-    """Raises NoAnswer."""
-    status, said = _ask(host, port, "GET", path, None, {}, answer_s)
+def get(host: str, port: int, path: str, token: str = "", answer_s: float = 3.0) -> dict[str, Any]:
+    """The token is needed beyond loopback only. Raises NoAnswer."""
+    headers = {"X-Zab-Token": token} if token else {}
+    status, said = _ask(host, port, "GET", path, None, headers, answer_s)
     if status != 200:
         raise NoAnswer(f"{host}:{port}{path}: {reason(said)}", True)
     return said

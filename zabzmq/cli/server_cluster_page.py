@@ -45,7 +45,11 @@ def show_page(config: Config, token: str | None, open_it: bool) -> None:
         click.echo("open it in a browser: nothing here can do it for you", err=True)
         return
     # A file of its own: some openers take a file URL for a path, and lose the fragment.
-    redirect = _write_redirect(config.log_dir, url)
+    try:
+        redirect = _write_redirect(config.log_dir, url)
+    except OSError as error:
+        click.echo(f"warning: {error.filename}: {error.strerror}; open the page yourself", err=True)
+        return
     subprocess.Popen(
         [opener, str(redirect)],
         stdin=subprocess.DEVNULL,

@@ -46,8 +46,9 @@ class Nodes(NamedTuple):
 
 def look(config: Config, options: str) -> Nodes:
     """Ask all nodes at once. Raises UserError when none answers, or none lets itself be harmed."""
+    token = token_in(config.log_dir)
     with ThreadPoolExecutor(len(config.listens)) as pool:
-        states = list(pool.map(lambda listen: _state(listen.host, listen.observe), config.listens))
+        states = list(pool.map(lambda listen: _state(listen.host, listen.observe, token), config.listens))
     by_node = dict(zip(map(int, config.ids), states, strict=True))
     answered = {node: state for node, state in by_node.items() if state and state.get("cluster") == config.cluster}
     if not answered:
@@ -72,9 +73,9 @@ def look(config: Config, options: str) -> Nodes:
     )
 
 
-def _state(host: str, port: int) -> dict[str, Any] | None:
+def _state(host: str, port: int, token: str) -> dict[str, Any] | None:
     try:
-        return get(host, port, "/state")
+        return get(host, port, "/state", token)
     except NoAnswer:
         return None
 

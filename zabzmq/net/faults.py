@@ -136,6 +136,9 @@ class Faults:
         """`take` for a ROUTER that hears peers under the names they gave their sockets: `3/...`."""
 
         def arrive(frames: Frames) -> None:
+            if not self._rules:
+                take(frames)
+                return
             name = frames[0].partition(b"/")[0]
             self._arrive(int(name) if name.isdigit() else -1, take, frames)
 

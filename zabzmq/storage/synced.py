@@ -325,7 +325,10 @@ def lose_power(directory: str) -> Lost:
     """
     record = read(directory)
     if record is None:
-        raise StorageError(f"{directory} keeps no record of what was synced: its node ran without --allow-faults")
+        raise StorageError(
+            f"{directory} keeps no record of what was synced: its node ran without --allow-faults, "
+            "or its power was cut and it was not started since"
+        )
     changes = 0
     while record.changes:
         change = record.changes.pop()
