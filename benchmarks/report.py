@@ -238,7 +238,9 @@ def share_of_coalesced(results: Results) -> float | None:
 
 
 def spoken(results: Results) -> str:
-    parts = [text(table(results)), "", "throughput of zabzmq as a multiple of the others':", text(ratios(results))]
+    parts = [text(table(results))]
+    if results.of(OURS) is not None:
+        parts += ["", "throughput of zabzmq as a multiple of the others':", text(ratios(results))]
     share = share_of_coalesced(results)
     if share is not None:
         parts += ["", f"256 outstanding: {share:.2f} of the coalesced bare loop (goal: 0.40)"]
