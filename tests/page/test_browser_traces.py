@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.page import browser
 from tests.page.browser import PAGE, Pages, Worked
 from tests.page.live import LiveCluster, unused_address
+from tests.page.story import Story
 from zabzmq.trace import export
 
 FRAME_MS = 200
@@ -30,46 +29,6 @@ const next = () => {
 };
 requestAnimationFrame(next);
 """
-
-
-class Story:
-    """Events of a run, made up: three nodes, of which 0 leads epoch 1."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._seq = [0, 0, 0]
-        self._t = 100.0
-        for n in range(3):
-            log = {"z": [0, 0], "snapshot": [0, 0], "accepted": 0, "current": 0, "joined": True}
-            self.tell(n, "boot", voters=[0, 1, 2], cluster="told", pid=n, wall_ms=1.7e12, **log)
-        for n in (1, 2, 0):
-            role = "FOLLOWING" if n else "LEADING"
-            self.tell(n, "state", role=role, phase="BROADCAST", epoch=1, leader=0, why="established", text="told so")
-
-    def tell(self, n: int, k: str, **fields: Any) -> None:
-        self._seq[n] += 1
-        self._t += 0.0001
-        who = {"v": 1, "n": n, "boot": f"aaa{n}", "seq": self._seq[n]}
-        self.lines.append(json.dumps({**who, "t": round(self._t, 6), "lc": len(self.lines), "k": k, **fields}))
-
-    def commit(self, counter: int) -> None:
-        """One entry from its proposal to the state of all."""
-        z, prev = [1, counter], [1 if counter > 1 else 0, counter - 1]
-        self.tell(0, "propose", z0=z, z=z, count=1, prev=prev)
-        for n in (1, 2):
-            mid = f"{n}-aaa{n}-1-d{counter}"
-            self.tell(0, "send", type="PROPOSE", to=n, mid=mid, z0=z, z=z, count=1)
-            self.tell(n, "recv", type="PROPOSE", **{"from": 0}, mid=mid, z0=z, z=z, count=1)
-        for n in range(3):
-            self.tell(n, "persist", z=z, ms=0.4)
-            self.tell(0, "ack", **{"from": n}, z=z, have=list(range(n + 1)), need=2)
-        self.tell(0, "commit", z=z, epoch=1, have=[0, 1, 2], need=2)
-        for n in range(3):
-            self.tell(n, "apply", z0=z, z=z, count=1, digest=f"{counter:016x}")
-
-    @property
-    def text(self) -> str:
-        return "".join(f"{line}\n" for line in self.lines)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +110,19 @@ def test_a_link_leads_to_a_moment_and_an_entry_of_a_recorded_run(pages: Pages, t
     plain.wait_for_selector("#nocluster:not([hidden])")
 
 
+@pytest.mark.parametrize("run", ["normal", "leader-crash", "partition", "power-cut"])
+def test_a_recorded_run_that_the_page_carries_plays_and_breaks_no_promise(pages: Pages, run: str) -> None:
+    page = pages.open(unused_address())
+    page.click(f'#runs [data-run-name="{run}"]')
+    browser.mode(page, "replay")
+    browser.health(page, "healthy")
+    assert page.locator('#inv button[data-ok="false"]').count() == 0
+    assert page.locator(".notice").count() == 0
+    page.click("#go-start")
+    page.click("#pause")
+    browser.until(page, "zab.position > zab.history.first + 5")
+
+
 def test_a_broken_line_is_named_by_number_and_reason_and_the_rest_is_shown(pages: Pages) -> None:
     story = Story()
     story.commit(1)
@@ -208,7 +180,7 @@ def test_a_violation_names_the_two_events_that_contradict(pages: Pages) -> None:
     page.wait_for_selector('#inv-one_leader[data-ok="false"]')
     assert "nodes 0 and 1 both lead epoch 1" in page.inner_text("#sentence")
     events = page.eval_on_selector_all("#why-text a[data-event]", "all => all.map(link => link.dataset.event)")
-    assert events == ["0-aaa0-2", f"1-aaa1-{story._seq[1]}"]
+    assert events == ["0-aaa0-2", f"1-aaa1-{story.told[1]}"]
     page.click("#why-text a[data-event] >> nth=0")
     page.wait_for_selector("body:not([data-violated])")
     page.click('#marks [data-mark="violation"]')

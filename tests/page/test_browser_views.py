@@ -1,0 +1,245 @@
+"""Other ways to see and steer the page: by keyboard, as tables, large, on a phone, dark, still, in another tongue."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.page import browser
+from tests.page.browser import Pages, Worked
+from tests.page.live import LiveCluster, unused_address
+from tests.page.story import Story
+
+IDLE_SHARE = 0.05
+IDLE_MS = 3000
+
+# Where messages were drawn, as shares of the way between two nodes.
+ON_THE_WAY = """() => {
+  window.parts = [];
+  const at = (node) => [parseFloat(node.style.left), parseFloat(node.style.top)];
+  new MutationObserver(() => {
+    const places = [...document.querySelectorAll(".node")].map(at);
+    for (const circle of document.querySelectorAll("#messages circle[cx]")) {
+      const x = Number(circle.getAttribute("cx")), y = Number(circle.getAttribute("cy"));
+      const middle = places.some(([a, b]) => places.some(([c, d]) => Math.hypot((a + c) / 2 - x, (b + d) / 2 - y) < 1));
+      window.parts.push(middle);
+    }
+  }).observe(document.getElementById("messages"), { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def recorded(pages: Pages, **options: Any) -> Page:
+    """A page that shows a run that was made up."""
+    story = Story()
+    for counter in range(1, 6):
+        story.commit(counter)
+    page = pages.open(unused_address(), **options)
+    browser.drop(page, told_jsonl=story.text)
+    browser.mode(page, "replay")
+    return page
+
+
+def test_everything_is_done_with_the_keyboard_alone(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    first = browser.leader(page)
+    key = page.keyboard
+    key.press("t")
+    assert page.evaluate("document.activeElement.id") == "value"
+    key.type("64")
+    key.press("Shift+Tab")
+    key.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.id") == "as"
+    key.type("ann")
+    page.select_option("#op", "target_new")  # a list of choices is the browser's own
+    key.press("Enter")
+    page.wait_for_selector('#target[data-target="64"]')
+    page.evaluate("document.activeElement.blur()")
+
+    key.press(str(first))
+    page.wait_for_selector(f'#node-{first}[aria-pressed="true"]:focus')
+    key.press("k")
+    second = browser.leader(page, but=first)
+    key.press("w")
+    page.wait_for_selector("#why-text li[data-code]")
+    key.press("r")
+    browser.look(page, first, "follower")
+    browser.settled(page)
+
+    key.press(".")
+    browser.mode(page, "paused")
+    place = page.evaluate("zab.position")
+    key.press("ArrowLeft")
+    key.press("ArrowLeft")
+    key.press("ArrowRight")
+    browser.until(page, "zab.position === arg", place - 1)
+    key.press("Shift+ArrowLeft")
+    browser.until(page, "zab.history.at(zab.position).e.k === 'state'")
+    key.press("Home")
+    browser.until(page, "zab.position === zab.history.first")
+    key.press("End")
+    browser.mode(page, "live")
+    assert page.get_attribute("#leader", "data-leader") == str(second)
+
+    key.press("x")
+    page.wait_for_selector("dialog#partition[open]")
+    assert page.evaluate("document.activeElement.closest('dialog').id") == "partition"
+    page.focus("#partition-apply")
+    key.press("Enter")
+    page.wait_for_selector("#nodes .side")
+    key.press("c")
+    browser.health(page, "healthy")
+    key.press("Shift+?")
+    page.wait_for_selector("dialog#keys[open]")
+    key.press("Escape")
+    page.wait_for_selector("dialog#keys", state="hidden")
+
+
+def test_tab_reaches_every_part_and_shows_where_it_is(pages: Pages) -> None:
+    page = recorded(pages)
+    reached: set[str] = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        part, outlined = page.evaluate(
+            """() => {
+              const at = document.activeElement;
+              const part = at.closest("header#top, #status, #topo, #logs, #why, #space, #inv, #game, #time");
+              return [part && part.id, getComputedStyle(at).outlineStyle !== "none"];
+            }"""
+        )
+        if part is None and reached:
+            break
+        if part:
+            assert outlined, f"no outline in {part}"
+            reached.add(part)
+    assert reached >= {"top", "status", "topo", "logs", "why", "space", "inv", "time"}
+
+
+def test_keys_typed_into_a_field_stay_there(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    shown = browser.leader(page)
+    page.keyboard.press(str(shown))
+    page.focus("#as")
+    page.keyboard.type("kzux. 012")
+    assert page.input_value("#as") == "kzux. 012"
+    assert set(live.states().values()) == {"running"}
+    assert page.get_attribute("#mode", "data-mode") == "live"
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_the_table_says_in_words_what_the_map_draws(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    shown = browser.leader(page)
+    assert browser.play(page, "ann", "target_new", 17) == "ok"
+    live.real.until_equal()
+    page.click("#table-view")
+    page.wait_for_selector("#table table")
+    assert page.is_hidden("#main")
+    browser.until(page, f"document.querySelectorAll('#table tbody tr')[{shown}].textContent.includes('LEADING')")
+    z = ".".join(map(str, page.evaluate("zab.app.results[0].zxid")))
+    browser.until(page, "document.getElementById('table').textContent.includes(arg)", z)
+    page.keyboard.press("v")
+    page.wait_for_selector("#main:not([hidden])")
+
+
+def test_for_a_room_it_is_large_and_shows_less(pages: Pages) -> None:
+    page = recorded(pages)
+    before = page.eval_on_selector("#sentence", "element => parseFloat(getComputedStyle(element).fontSize)")
+    page.keyboard.press("p")
+    page.wait_for_selector("body[data-projector]")
+    after = page.eval_on_selector("#sentence", "element => parseFloat(getComputedStyle(element).fontSize)")
+    assert after > 1.4 * before
+    assert all(page.is_visible(each) for each in ("#sentence", "#map", "#logs"))
+    assert all(page.is_hidden(each) for each in ("#why", "#space", "#inv", "#game"))
+    page.keyboard.press("p")
+    page.wait_for_selector("body:not([data-projector])")
+
+
+def test_on_a_phone_nothing_lies_outside(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url(), viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    shown = browser.leader(page)
+    for tab, part in (("now", "#logs"), ("map", "#map"), ("time", "#space")):
+        page.tap(f'#tabs [data-tab="{tab}"]')
+        page.wait_for_selector(part)
+        width, scrolled = page.evaluate("[document.documentElement.scrollWidth, scrollX]")
+        assert (width, scrolled) == (360, 0), f"{tab} is wider than the screen"
+    page.tap('#tabs [data-tab="map"]')
+    page.tap(f"#node-{shown}")
+    page.wait_for_selector('#actions [data-do="kill"]')
+    page.tap('#tabs [data-tab="now"]')
+    assert browser.play(page, "ann", "target_new", 36) == "ok"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_takes_the_colours_of_the_machine_until_told_otherwise(pages: Pages, scheme: str) -> None:
+    page = recorded(pages, color_scheme=scheme)
+    ground = "getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).map(Number)"
+    assert page.get_attribute("html", "data-theme") == scheme
+    assert all((value > 128) == (scheme == "light") for value in page.evaluate(ground))
+    page.click("#theme")
+    page.wait_for_selector(f'html:not([data-theme="{scheme}"])')
+    page.reload()
+    page.wait_for_selector("#nocluster:not([hidden])")
+    assert page.get_attribute("html", "data-theme") != scheme, "it forgot"
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_messages_stand_still_where_motion_is_unwanted(pages: Pages, live: LiveCluster, motion: str) -> None:
+    page = pages.open(live.url(), reduced_motion=motion)
+    browser.leader(page)
+    page.evaluate(ON_THE_WAY)
+    assert browser.play(page, "ann", "target_new", 45) == "ok"
+    browser.until(page, "window.parts.length > 20")
+    middle = page.evaluate("window.parts")
+    assert all(middle) if motion == "reduce" else not all(middle)
+
+
+@pytest.mark.parametrize("lang", ["de", "en", "xx<img>"])
+def test_whatever_tongue_is_asked_for_no_text_is_missing(pages: Pages, live: LiveCluster, lang: str) -> None:
+    page = pages.open(live.url(query=f"?lang={lang}"))
+    browser.leader(page)
+    bare = page.evaluate(
+        """() => [...document.querySelectorAll("[data-t], [data-title]:not(script), [data-label]")].filter((element) => {
+          const { t, title, label } = element.dataset;
+          const said = t ? element.textContent : title ? element.title : element.getAttribute("aria-label");
+          return !said || [t, title, label].includes(said);
+        }).map((element) => element.outerHTML)"""
+    )
+    assert bare == []
+    assert page.locator("script[title]").count() == 0
+
+
+def test_what_changes_is_said_aloud_and_calmly(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    first = browser.leader(page)
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const box = document.getElementById("say");
+          new MutationObserver(() => said.push({ at: performance.now(), text: box.textContent }))
+            .observe(box, { childList: true });
+        }"""
+    )
+    live.order("kill", first)
+    second = browser.leader(page, but=first)
+    browser.until(page, "said.some(({ text }) => text.startsWith(`Node ${arg} leads`))", second)
+    times = page.evaluate("said.map(({ at }) => at)")
+    assert all(later - earlier > 900 for earlier, later in pairwise(times))
+
+
+def test_with_nothing_going_on_it_leaves_the_machine_alone(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    browser.health(page, "healthy")
+    browser.settled(page)
+    worked = Worked(page)
+    took = page.evaluate(
+        "async ms => { const t = performance.now(); await new Promise(done => setTimeout(done, ms)); "
+        "return performance.now() - t; }",
+        IDLE_MS,
+    )
+    share = worked.ms() / took
+    print(f"idle: {100 * share:.1f} % of a core")
+    assert share < IDLE_SHARE
