@@ -58,7 +58,7 @@ class Port:
         self._worker.join()
         self.control.stop()
 
-    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> Answer:
+    def ask(self, method: str, path: str, body: str | bytes | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -119,8 +119,11 @@ def test_who_may_not_changes_nothing(port: Port, headers: dict[str, str], status
     assert port.performed == []
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '{"target":[]}', '{"target":"2","really":true}', '{"target":null}'])
-def test_a_body_that_is_no_order_is_refused(port: Port, body: str) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b'{"target":"\xff"}', "[" * 9999, "{", "[]", '{"target":[]}', '{"target":"2","really":true}', '{"target":null}'],
+)
+def test_a_body_that_is_no_order_is_refused(port: Port, body: str | bytes) -> None:
     answer = port.ask("POST", "/kill", body, content_type="application/json", x_zab_token=TOKEN)
     assert answer.status == 400
     assert port.performed == []
