@@ -33,7 +33,7 @@ class Port:
         self.port = port or free_port()
         self.warnings: list[str] = []
         self.performed: list[tuple[str, str]] = []
-        self.refusal: Refused | None = None
+        self.refusal: Exception | None = None
         self.control = Control(self.port, token, "no reason", lambda: {"v": 1, "nodes": []}, self.warnings.append)
         self.control.start()
         self._closing = threading.Event()
@@ -100,6 +100,14 @@ def test_a_refusal_comes_back_in_words(port: Port) -> None:
     answer = port.order("kill")
     assert answer.status == 409
     assert answer.json == {"v": 1, "error": {"code": "conflict", "text": "node 2 is down already"}}
+
+
+def test_a_bug_in_an_order_is_told_and_the_next_order_is_carried_out(port: Port) -> None:
+    port.refusal = ValueError("a bug")
+    assert port.order("kill").status == 500
+    port.refusal = None
+    assert port.order("kill").status == 200
+    assert port.warnings == ["control port: ValueError: a bug"]
 
 
 @pytest.mark.parametrize(

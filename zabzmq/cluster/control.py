@@ -40,7 +40,7 @@ class Job(NamedTuple):
             return None  # nobody waits any more: done late, it would surprise
         try:
             done = perform(self.verb, self.target)
-        except Refused as error:
+        except Exception as error:  # A bug in an order is told to who gave it; the nodes run on.
             self.answer.set_exception(error)
             return None
         self.answer.set_result(done)

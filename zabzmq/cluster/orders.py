@@ -77,7 +77,7 @@ class Orders:
         except StorageError as error:
             raise Refused(409, str(error)) from None
         except OSError as error:
-            raise Refused(409, f"{error.filename}: {error.strerror}") from None
+            raise Refused(409, f"{error.filename or verb}: {error.strerror}") from None
 
     def others(self, seen: Seen) -> dict[int, int]:
         """Nodes that answer and are not ours, with their process ids."""
