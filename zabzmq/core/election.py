@@ -211,13 +211,13 @@ class Election(PeerPhase):
         )
 
     def _settle_for_less(self) -> None:
-        """E8: the best we reach has found no quorum for long. If our vote makes one for another, that one is better.
+        """E8: a quorum is here, and has not agreed for long: the best we reach is out of reach for others.
 
-        Only for one whose history is not behind our own: discovery would send it away.
+        So the next, whom most others name: never one whose history is behind our own, as discovery would send it away.
         """
         peer, settled = self.peer, self.vote
         self.settle_at = peer.now + self._settle_after
-        if self.mine is None or settled is None:
+        if self.mine is None or settled is None or not peer.voters.is_quorum(self.votes):
             return
         named: dict[ProcessId, set[PeerId]] = {}
         for voter, theirs in self.votes.items():
@@ -227,13 +227,12 @@ class Election(PeerPhase):
             for theirs in self.votes.values()
             if theirs.leader != settled.leader
             and (theirs.epoch, theirs.zxid) >= (self.mine.epoch, self.mine.zxid)
-            and peer.voters.is_quorum(named[theirs.leader])
             and peer.reachable(theirs.leader.peer)
             and not peer.is_dead(theirs.leader)
         ]
         if possible:
             self.passed_over.add(settled.leader)
-            self.vote = max(possible, key=lambda theirs: theirs.rank)
+            self.vote = max(possible, key=lambda theirs: (len(named[theirs.leader]), theirs.rank))
             self.passed_over.discard(self.vote.leader)
             self.finalize_at = inf
             self.broadcast()
