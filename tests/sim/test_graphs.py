@@ -7,7 +7,7 @@ import pytest
 from tests.sim.graphs import sweep
 
 HARD = (59, 87, 155, 211, 279, 307, 700, 746, 748, 1023)
-"""Where a majority is connected pair by pair and nobody led: a better candidate stood outside of it, or two took turns."""
+"""A majority is connected pair by pair and nobody led: a better candidate stood outside, or two took turns."""
 SPARSE = (0, 1, 11, 36, 448)
 
 
