@@ -209,6 +209,7 @@ def test_whatever_tongue_is_asked_for_no_text_is_missing(pages: Pages, live: Liv
         }).map((element) => element.outerHTML)"""
     )
     assert bare == []
+    assert page.get_attribute("html", "lang") == "en", "there is no other text yet, and it is to be read as what it is"
     assert page.locator("script[title]").count() == 0
 
 
