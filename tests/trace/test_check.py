@@ -268,27 +268,6 @@ def test_nodes_of_which_there_is_no_event_are_named() -> None:
     assert checked(story.events).missing == [0, 2]
 
 
-def test_operands_of_the_wrong_kind_are_passed_over() -> None:
-    story = Story()
-    for kind in (
-        "boot",
-        "state",
-        "send",
-        "recv",
-        "persist",
-        "propose",
-        "commit",
-        "apply",
-        "truncate",
-        "snap",
-        "client",
-    ):
-        for wrong in ("text", 7, [1], [[1, 2], 3], None, {"a": 1}):
-            fields = dict.fromkeys(("z", "z0", "prev", "epoch", "mid", "have", "need", "voters", "accepted"), wrong)
-            story(0, kind, **fields, type="ACK", what="ok", role="LEADING", phase="BROADCAST", source=wrong, to=wrong)
-    checked(story.events)
-
-
 def test_many_violations_are_counted_and_a_hundred_are_kept() -> None:
     story = Story()
     for _ in range(150):

@@ -12,7 +12,7 @@ from tests.trace.simulated import trace_of
 from zabzmq.trace.explain import Answer, explain_election, explain_entry, explain_node
 from zabzmq.trace.explain_words import WORDS
 from zabzmq.trace.reading import Event
-from zabzmq.trace.reduced import Facts, reduce
+from zabzmq.trace.reduced import reduce
 
 DOC = (Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")
 said: set[str] = set()
@@ -433,33 +433,3 @@ def test_in_a_run_that_ended_well_every_applied_entry_is_explained_as_committed(
     applied = {zxid for event in events if event.k == "apply" and (zxid := event.zxid())}
     for z in sorted(applied)[::7]:
         assert explain_entry(reduce(events, z)).answer == "committed", z
-
-
-def test_operands_of_the_wrong_kind_end_no_explanation() -> None:
-    story = Story()
-    kinds = (
-        "boot",
-        "state",
-        "vote",
-        "send",
-        "recv",
-        "persist",
-        "propose",
-        "ack",
-        "commit",
-        "apply",
-        "truncate",
-        "snap",
-    )
-    for kind in (*kinds, "client", "timer", "fault", "note", "drop"):
-        for wrong in ("text", 7, [1], [[1, 2], 3], None, {"a": 1}):
-            fields = dict.fromkeys(("z", "z0", "prev", "epoch", "mid", "have", "need", "voters", "peer", "up"), wrong)
-            story(
-                0, kind, **fields, type="ACK", what="sync", role="LEADING", phase="BROADCAST", why="elected", to=wrong
-            )
-    story(0, "state", role="LEADING", phase="BROADCAST", epoch=1, why="established")
-    for facts in (reduce(story.events), reduce(story.events, (1, 1)), Facts()):
-        explain_election(facts)
-        explain_node(facts, 0)
-        if facts.about is not None:
-            explain_entry(facts)

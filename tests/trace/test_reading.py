@@ -45,6 +45,10 @@ def seqs(events: list[Event]) -> list[tuple[int, int]]:
         (b'{"v":1,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note"}', "missing required field `n`"),
         (b'{"v":1,"n":-1,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note"}', "not an event"),
         (b'{"v":1,"n":0,"boot":"c41f","seq":0,"t":1,"lc":1,"k":"note"}', "not an event"),
+        (
+            b'{"v":1,"n":0,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note","z":"3.7"}',
+            "Expected `array | null`, got `str`",
+        ),
         (b"[1, 2, 3]", "not an event"),
         (b"[" * 100_000, "not an event"),
         (b'{"v":1,"n":0,"boot":"c41f","seq":1,"t":1,"lc":1,"k":"note","x":' + b"[" * 100_000, "not an event"),

@@ -70,8 +70,13 @@ class Event(NamedTuple):
                 return None
 
 
-class _Head(msgspec.Struct):
-    """What every event must say."""
+_Text: TypeAlias = str | None
+_Number: TypeAlias = int | None
+_Zxid: TypeAlias = tuple[int, int] | None
+
+
+class _Shape(msgspec.Struct):
+    """What every event must say, and of what kind the operands are that others read, where they are there."""
 
     v: int
     n: int
@@ -80,9 +85,37 @@ class _Head(msgspec.Struct):
     t: float
     lc: int
     k: str
+    type: _Text = None
+    what: _Text = None
+    why: _Text = None
+    text: _Text = None
+    mid: _Text = None
+    method: _Text = None
+    by: _Text = None
+    digest: _Text = None
+    epoch: _Number = None
+    leader: _Number = None
+    to: _Number = None
+    source: _Number = msgspec.field(name="from", default=None)
+    peer: _Number = None
+    round: _Number = None
+    candidate: _Number = None
+    id: _Number = None
+    count: _Number = None
+    need: _Number = None
+    accepted: _Number = None
+    current: _Number = None
+    z: _Zxid = None
+    z0: _Zxid = None
+    prev: _Zxid = None
+    was: _Zxid = None
+    have: list[int] | None = None
+    up: list[int] | bool | None = None
+    voters: list[int] | None = None
+    ms: float | None = None
 
 
-_decode_head: Final = msgspec.json.Decoder(_Head).decode
+_decode_shape: Final = msgspec.json.Decoder(_Shape).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -94,7 +127,7 @@ Lines: TypeAlias = io.BufferedIOBase | BinaryIO
 def parse(line: bytes) -> Event:
     """Raises ValueError with the reason when it is no event."""
     try:
-        head = _decode_head(line)
+        head = _decode_shape(line)
         fields = _decode(line)
     except _UNREADABLE as error:
         found = _version_of(line)
