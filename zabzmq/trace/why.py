@@ -39,6 +39,7 @@ WHYS: Final[dict[str, str]] = {
     "epoch_too_old": "peer <peer> has promised epoch <promised>",
     "not_fresh": "an empty disk may not lead beside one that has been in an epoch",
     "voters_left": "too many voters are LOOKING again",
+    "voters_elsewhere": "too many voters want another leader",
     "leader_mute": "leader <peer> did not answer in <ms> ms",
     "no_link": "no link to leader <peer>: <detail>",
     "refused": "refused by <peer>: <reason>",
@@ -62,6 +63,7 @@ WHYS: Final[dict[str, str]] = {
     "disk_hangs": "the disk has not finished a write for <ms> ms (D4)",
     # FAILED: going on could turn a fault into a wrong answer
     "histories_disagree": "the leader's committed history and ours disagree",
+    "history_short": "histories disagree: <committed> was called committed, and <z> leads",
     "truncate_committed": "asked to truncate to <z>, but <committed> is committed",
     "snapshot_behind": "offered a snapshot at <z>, but <committed> is applied here",
     "promise_missing": "log ends in epoch <epoch>, but only <promised> was ever promised",
