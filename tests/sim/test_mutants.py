@@ -39,7 +39,7 @@ KNOWN = {  # nodes, seed, and what must be among the promises it breaks
 }
 
 SELDOM = {"equal epoch counted", "born joined"}
-"""Seen in one of hundreds of seeds or fewer: for the long form, hunt.py. The core's tests know these rules too."""
+"""Chance finds them too seldom: the long form is hunt.py. The core's tests know these rules too."""
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
