@@ -103,8 +103,10 @@ class LiveCluster:
         except OSError:
             return False
 
-    def export(self, kind: str, output: Path) -> Path:
-        """`trace export` of all that the nodes told."""
-        ran = self.real.server_py("trace", "export", "--to", kind, "-o", output, "--log-dir", self.real.config.log_dir)
+    def export(self, kind: str, output: Path, *files: Path) -> Path:
+        """`trace export` of these files, or of all that the nodes told."""
+        ran = self.real.server_py(
+            "trace", "export", "--to", kind, "-o", output, "--log-dir", self.real.config.log_dir, *files
+        )
         assert ran.code == 0, ran
         return output

@@ -99,13 +99,18 @@ def test_a_cluster_that_begins_anew_on_the_same_ports_is_not_taken_for_the_old_o
     assert page.get_attribute("body", "data-violated") is None
 
 
-def test_nodes_of_another_version_are_named(pages: Pages) -> None:
+def test_nodes_of_another_version_are_named(pages: Pages, live: LiveCluster) -> None:
+    state = json.dumps(live.own(0))
     event = {"v": 2, "n": 0, "boot": "abcd", "seq": 1, "t": 1.0, "lc": 1, "k": "boot"}
     stream = f"retry: 1000\n\nevent: beat\ndata: {json.dumps({'seq': 1, 't': 1.0})}\n\ndata: {json.dumps(event)}\n\n"
 
+    anybody = {"Access-Control-Allow-Origin": "*"}
+
     def answer(route: Route) -> None:
         if "/events" in route.request.url:
-            route.fulfill(body=stream, content_type="text/event-stream", headers={"Access-Control-Allow-Origin": "*"})
+            route.fulfill(body=stream, content_type="text/event-stream", headers=anybody)
+        elif "/state" in route.request.url:
+            route.fulfill(body=state, content_type="application/json", headers=anybody)
         else:
             route.abort()
 

@@ -69,7 +69,7 @@ def test_a_trace_exported_by_the_page_opens_again_and_tells_the_same(
 
 
 def test_an_exported_page_needs_no_backend(pages: Pages, played: Path, standing: LiveCluster, tmp_path: Path) -> None:
-    path = standing.export("html", tmp_path / "told.html")
+    path = standing.export("html", tmp_path / "told.html", played)
     page = pages.open(unused_address(page=path))
     browser.mode(page, "replay")
     assert page.get_attribute("body", "data-source") == "run"
