@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.sim.stage import Stage
 from zabzmq.core.messages import Phase, State
+from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.sim.mutants import MUTANTS
 
@@ -108,5 +109,87 @@ def test_counting_the_promise_of_a_replaced_life_is_caught() -> None:
     with MUTANTS["promise of a replaced life"].broken():
         on = Stage()
         old_disk_returns(on)
+        assert not on.play(6000)
+    assert "LeaderCompleteness" in {violation.name for violation in on.world.violations}
+
+
+def promised_elsewhere(on: Stage) -> tuple[PeerId, PeerId, PeerId]:
+    """X is slow to promise itself an epoch; meanwhile Y promises that very number to Z, which dies; Y comes to X."""
+    y, x, z = on.peers
+    on.start()
+    on.commit(on.leader(), 3)
+    on.play(100)  # late starters are admitted
+    on.power_off(*on.peers)
+    before = max(platter.epochs.accepted for platter in on.world.platters.values())
+    on.start(x, y)
+    on.until(lambda: on[x].node.peer.phase.state is State.LEADING)
+    on[x].disk.stalled = True
+    on.until(lambda: on[x].node.peer.phase.epoch == before + 1)
+    on.power_off(y)
+    on.cut(x)
+    on.start(y, z)
+    on.until(lambda: on.world.platters[y].epochs.accepted == before + 1)
+    assert on[y].node.peer.phase.leader == on[z].process
+    on.until(lambda: on[y].node.peer.phase.phase is Phase.SYNCHRONIZATION)  # its promise is told
+    on.power_off(z)
+    on.cut(x, on=False)
+    on[x].disk.release()
+    return x, y, z
+
+
+PATIENT = Timing(bootstrap_wait=50, disk_stall=5000, discovery_timeout=5000)
+
+
+def test_a_promise_to_one_leader_does_not_count_for_another() -> None:
+    """V1"""
+    on = Stage(timing=PATIENT)
+    x, y, z = promised_elsewhere(on)
+    on.until(lambda: on[y].node.peer.phase.leader == on[x].process)
+    on.until(lambda: on.established() is not None)
+    assert on[x].node.peer.epochs.current > on.world.platters[z].epochs.accepted, "it took a higher epoch"
+    on.start(z)
+    on.commit(on.leader())
+    assert not on.world.violations
+
+
+def test_counting_a_promise_to_another_is_caught() -> None:
+    with MUTANTS["equal epoch counted"].broken():
+        on = Stage(timing=PATIENT)
+        promised_elsewhere(on)
+        assert not on.play(6000)
+    assert "OnePromise" in {violation.name for violation in on.world.violations}
+
+
+def wiped_after_it_acknowledged(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
+    """w is on the disks of A and B alone; A goes down, B is wiped, and comes up beside C, which never had w."""
+    on.start()
+    a = on.leader()
+    b, c = (peer for peer in on.peers if peer != a)
+    on.until(lambda: all(platter.epochs.joined for platter in on.world.platters.values()))
+    on.commit(a, 3)
+    on.power_off(c)
+    w = on.commit(a)
+    on.power_off(a, b)
+    on.world.wipe(b)
+    on.start(b, c)
+    return a, b, c, w
+
+
+def test_a_wiped_voter_does_not_count() -> None:
+    """L13"""
+    on = Stage()
+    a, b, c, w = wiped_after_it_acknowledged(on)
+    assert on.play(6000)
+    assert on.established() is None
+    on.start(a)
+    on.leader()
+    on.until(lambda: on.synced(c) >= w and on.world.platters[b].epochs.joined)
+    assert not on.world.violations
+
+
+def test_a_wiped_voter_that_counts_is_caught() -> None:
+    with MUTANTS["born joined"].broken():
+        on = Stage()
+        wiped_after_it_acknowledged(on)
         assert not on.play(6000)
     assert "LeaderCompleteness" in {violation.name for violation in on.world.violations}
