@@ -93,7 +93,7 @@ def test_a_cluster_that_begins_anew_on_the_same_ports_is_not_taken_for_the_old_o
     browser.leader(page)
     assert browser.play(page, "ann", "target_new", 77) == "ok"
     fetch(standing.base_port + SUPERVISOR_OFFSET, "/reset", {}, standing.token)
-    page.wait_for_selector('#target[data-target=""]')
+    page.wait_for_selector('#target[data-target=""]', state="attached")  # with nothing to show, it takes no room
     browser.leader(page)
     browser.health(page, "healthy")
     assert page.get_attribute("body", "data-violated") is None

@@ -86,7 +86,7 @@ def test_an_exported_page_needs_no_backend(pages: Pages, played: Path, standing:
     page.click("#go-live")
     page.wait_for_selector('#leader[data-leader]:not([data-leader=""])')
     assert page.locator('#inv button[data-ok="false"]').count() == 0
-    assert page.locator('#inv button[data-ok="true"]').count() >= 6
+    browser.until(page, """document.querySelectorAll('#inv button[data-ok="true"]').length >= 6""")
 
 
 def test_a_link_leads_to_a_moment_and_an_entry_of_a_recorded_run(pages: Pages, tmp_path: Path) -> None:
