@@ -157,6 +157,19 @@ for (const [name, breaks] of Object.entries(BREAKS)) {
   });
 }
 
+test("what an epoch committed may be heard of before how it began", () => {
+  // Another node's story arrived first: the page found it as it is now, and the leader's from the beginning.
+  const run = new Run();
+  for (const n of VOTERS) run.boot(n);
+  run.tell(1, "commit", { z: [1, 2], epoch: 1, by: "UPTODATE" });
+  run.tell(1, "apply", { z0: [1, 1], z: [1, 2], count: 2, digest: "00000000000000aa" });
+  run.tell(1, "client", { what: "ok", z0: [1, 2], z: [1, 2], count: 1 });
+  run.leads(0, 1);
+  assert.deepEqual(bad(run.state), []);
+  run.leads(2, 2);
+  assert.deepEqual(bad(run.state), ["lost", "client"], "but the next one begins without it");
+});
+
 test("a copy that was counted before its sync is found out when the sync is told", () => {
   const run = Run.ready();
   run.propose([1, 1], [0, 0]);
