@@ -131,7 +131,11 @@ class History:
 
     def holds(self, zxid: Zxid) -> bool:
         """Whether `zxid` lies on this history's branch, be it purged or not."""
-        return zxid == ZERO or any(end.epoch == zxid.epoch and 1 <= zxid.counter <= end.counter for end in self.ends)
+        epoch, counter = zxid
+        for end in reversed(self.ends):  # mostly asked of the newest epoch
+            if end.epoch == epoch:
+                return 1 <= counter <= end.counter
+        return zxid == ZERO
 
     def mark(self, zxid: Zxid) -> SnapshotMark:
         """What a snapshot taken at `zxid` must carry. Raises HistoryError if `zxid` is not on this branch."""

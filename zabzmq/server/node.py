@@ -166,9 +166,10 @@ class Node:
             self._run(now, read, self.peer.step(now, read))
         self._apply()
         self.service.on_tick(now)
-        replies, self.service.replies = self.service.replies, []
-        for client, reply in replies:
-            self.transport.reply(client, reply)
+        if self.service.replies:
+            replies, self.service.replies = self.service.replies, []
+            for client, reply in replies:
+                self.transport.reply(client, reply)
 
     @property
     def next_deadline(self) -> float:

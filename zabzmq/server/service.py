@@ -266,6 +266,8 @@ class Service:
 
         More than one batch may carry is left for the next call.
         """
+        if not self._queue:
+            return None
         self._expire_queue(now)
         queue, limits = self._queue, self.limits
         runs: list[SealedRun] = []

@@ -153,9 +153,9 @@ class Watcher:
         handlers = self._on_effect
         try:
             for effect in effects:
-                kind = type(effect)
-                if kind in handlers:
-                    handlers[kind](seen, effect)
+                handler = handlers.get(type(effect))
+                if handler is not None:
+                    handler(seen, effect)
         except InvariantViolation as violation:
             self.violations.append(violation)
 

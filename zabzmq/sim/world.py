@@ -46,16 +46,16 @@ CLIENT_DELAY = 0.3
 class WatchedPeer(Peer):
     """A peer whose every step is shown to the watcher before its effects are performed."""
 
-    world: World
+    watch: Callable[[Peer, Input | None, list[Effect]], None]
 
     def start(self, now: float) -> list[Effect]:
         effects = Peer.start(self, now)
-        self.world.on_step(self, None, effects)
+        self.watch(self, None, effects)
         return effects
 
     def step(self, now: float, event: Input) -> list[Effect]:
         effects = Peer.step(self, now, event)
-        self.world.on_step(self, event, effects)
+        self.watch(self, event, effects)
         return effects
 
 
@@ -116,7 +116,7 @@ class Process:
         self.disk.on_error = lambda: world._on_disk_error(process.peer)
         self.transport = SimTransport(world.network, self, self._reply, world.on_committed)
         peer = WatchedPeer(process, world.voters, platter.history.copy(), platter.epochs, world.dice, plan.timing)
-        peer.world = world
+        peer.watch = world.watcher.on_step if world.tell is None else world.on_step
         self.state = WatchedState()
         self.state.watcher, self.state.peer = world.watcher, process.peer
         service = Service(
