@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "zabzmq"
 CORE_MAY_TAKE = {"__future__", "dataclasses", "enum", "math", "typing", "collections", "collections.abc"}
 
 # Longest prefix wins. What a layer may import of this project, beside itself.
-PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire", "zabzmq.net.faults")
+PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire", "zabzmq.net.faults", "zabzmq.net.holding")
 INNER = ("zabzmq.core", "zabzmq.machine", *PURE_NET, "zabzmq.server.ports", "zabzmq.trace.event")
 SERVICE_PARTS = ("zabzmq.server.replies", "zabzmq.server.reads", "zabzmq.server.commits")
 SERVER = ("zabzmq.server.service", "zabzmq.server.node")
@@ -34,6 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq.net.wire": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.link": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.faults": ("zabzmq.core", *PURE_NET),
+    "zabzmq.net.holding": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.client_wire": ("zabzmq.core", "zabzmq.machine.operations", *PURE_NET),
     "zabzmq.net": INNER,
     "zabzmq.storage": ("zabzmq.core", "zabzmq.server.ports"),

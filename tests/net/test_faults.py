@@ -12,7 +12,8 @@ import pytest
 from tests.net.rig import HELLO, Rig
 from zabzmq.core.messages import Ack, Heartbeat, Notification, Phase, State
 from zabzmq.core.zxid import ZERO, PeerId, Zxid
-from zabzmq.net.faults import HELD_BYTES_MAX, OVERTAKEN_MS, FaultError, Faults, FaultTable, Frames, parse_table
+from zabzmq.net.faults import OVERTAKEN_MS, FaultError, Faults, FaultTable, parse_table
+from zabzmq.net.holding import HELD_BYTES_MAX, Frames
 from zabzmq.net.sockets import SocketTransport
 from zabzmq.net.wire import name_of
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from math import inf
 from typing import Any, cast
+from unittest import mock
 
 from zabzmq.core.inputs import Durable, Input, LinkUp, Resumed
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
 from zabzmq.net.client_wire import ClientRequest, StatusQuery
-from zabzmq.server.loop import Loop
+from zabzmq.server.loop import Loop, StepClock
 
 UP = LinkUp(LinkId(ProcessId(PeerId(0), 1, 1), 1))
 WRITTEN = Durable(1, Zxid(1, 1))
@@ -30,7 +33,8 @@ class World:
         self.next_deadline = 1_000_000.0
         self.clock = self
         self.on_handle: Callable[[], None] = lambda: None
-        self.loop = Loop(cast(Any, self), cast(Any, self), cast(Any, self), PAUSE_MS, self.housekeeping)
+        node = disk = network = clock = cast(Any, self)
+        self.loop = Loop(node, network, disk, PAUSE_MS, self.housekeeping, clock, clock)
 
     def run(self) -> list[object]:
         self.loop.run()
@@ -40,6 +44,9 @@ class World:
 
     def now(self) -> float:
         return self.at
+
+    def until(self, deadline: float) -> float:
+        return deadline - self.at
 
     def poll(self, timeout_ms: float, fd: int | None = None) -> bool:
         self.waits.append(timeout_ms)
@@ -158,3 +165,43 @@ def test_work_asked_for_by_another_thread_is_done_after_a_turn() -> None:
     world = World(brings(UP))
     world.loop.ask(lambda: world.told.append("asked"))
     assert world.run()[:4] == ["read", UP, "flush", "asked"]
+
+
+def test_time_that_is_held_stands_until_it_is_let_go_and_goes_on_where_it_stood() -> None:
+    host = [1000.0]
+    with mock.patch.object(time, "monotonic", side_effect=lambda: host[0] / 1000):
+        clock = StepClock()
+        clock.hold()
+        host[0] += 700
+        assert clock.now() == 1000
+        assert clock.host_now() == 1700
+        assert clock.until(1060) == inf, "a heartbeat is never due"
+        clock.pass_(60)
+        assert clock.now() == 1060
+        host[0] += 40
+        clock.release()
+        assert clock.now() == 1060
+        host[0] += 5
+        assert (clock.now(), clock.until(1070)) == (1065, 5)
+
+
+def test_held_time_passes_to_a_deadline_that_only_gathers_what_comes_together() -> None:
+    clock = StepClock()
+    clock.hold()
+    now = clock.now()
+    assert clock.until(now + 3) == 0
+    assert clock.now() == now + 3
+    assert clock.until(now) == 0
+    assert clock.now() == now + 3, "never back"
+    assert clock.until(now + 60) == inf
+
+
+def test_a_held_node_is_not_taken_for_one_that_stood_still() -> None:
+    def as_asked(world: World) -> None:
+        world.at += world.waits[-1]
+
+    world = World(*[as_asked] * 5)
+    world.until = lambda deadline: inf  # type: ignore[method-assign]
+    world.run()
+    assert world.at > PAUSE_MS
+    assert Resumed() not in world.told

@@ -84,6 +84,7 @@ def _node(node: int, reply: NodeStatus | None, lead: NodeStatus | None) -> dict[
         "digest": reply.digest,
         "joined": reply.joined,
         "space": reply.space,
+        "held": reply.held,
         "sessions": reply.sessions,
         "dropped": reply.dropped,
         "pid": reply.pid,

@@ -100,6 +100,68 @@ CLUSTER_COMMANDS: Final = (
 )
 
 
+# ---- step ---------------------------------------------------------------------------------------------------------
+
+
+@click.group(context_settings=HELP)
+@cluster_options
+@directory_options
+def step() -> None:
+    """Be the network: hold every message between nodes, and deliver, drop or repeat them one by one.
+
+    While nodes are held their timers stand still, so that nobody is taken for dead. A message is named as `step ls`
+    shows it, 2:7 for the 7th that came to node 2. The nodes must have been started with --allow-faults, as `cluster up`
+    does; `cluster up --step` begins held.
+    """
+
+
+def _switch(name: str, on: bool, text: str) -> None:
+    @step.command(name, cls=Command, help=text)
+    @_common
+    def command(ctx: click.Context, as_json: bool) -> int:
+        from zabzmq.cli import server_step
+
+        return server_step.switch(settled(ctx), told(ctx), on, as_json=as_json)
+
+
+_switch("on", True, "Hold all nodes.")
+_switch("off", False, "Deliver all that waits, and let time go on.")
+
+
+@step.command("ls", cls=Command)
+@_common
+def list_held(ctx: click.Context, as_json: bool) -> int:
+    """Show what waits, the oldest first."""
+    from zabzmq.cli import server_step
+
+    return server_step.show_held(settled(ctx), told(ctx), as_json=as_json)
+
+
+@step.command("next", cls=Command)
+@click.option("-n", "--number", type=Whole(1, 10_000), default=1, show_default=True, help="How many steps.")
+@_common
+def next_one(ctx: click.Context, number: int, as_json: bool) -> int:
+    """Deliver the oldest message; where none waits, let time pass to the next timer."""
+    from zabzmq.cli import server_step
+
+    return server_step.go_on(settled(ctx), told(ctx), number, as_json=as_json)
+
+
+def _let_go(name: str, how: str, text: str) -> None:
+    @step.command(name, cls=Command, help=text)
+    @click.argument("message")
+    @_common
+    def command(ctx: click.Context, message: str, as_json: bool) -> int:
+        from zabzmq.cli import server_step
+
+        return server_step.let_go(settled(ctx), told(ctx), message, how, as_json=as_json)
+
+
+_let_go("deliver", "deliver", "Deliver MESSAGE now, also before those that came earlier.")
+_let_go("drop", "drop", "Lose MESSAGE.")
+_let_go("dup", "duplicate", "Deliver MESSAGE now, and keep it to be delivered again.")
+
+
 # ---- fault --------------------------------------------------------------------------------------------------------
 
 

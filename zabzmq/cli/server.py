@@ -72,6 +72,7 @@ def server() -> None:
 @click.option(
     "--allow-faults", is_flag=True, help="Let it be crashed and its network be disturbed, by who has logs/token."
 )
+@click.option("--step", is_flag=True, help="With --allow-faults: hold every message from the start; see `step`.")
 @observe_options
 @cluster_options
 @directory_options
@@ -84,11 +85,14 @@ def node(
     bootstrap: str,
     unsafe_rejoin_empty: bool,
     allow_faults: bool,
+    step: bool,
     no_observe: bool,
     host: str,
     allow_host: tuple[str, ...],
 ) -> int:
     """Run node ID in this terminal, until Ctrl-C."""
+    if step and not allow_faults:
+        raise click.UsageError("--step holds its messages, and needs --allow-faults", ctx)
     from zabzmq.cli.server_node import NodeProcess, ObserveOptions
 
     config = settled(ctx)
@@ -98,7 +102,7 @@ def node(
         bootstrap_all=bootstrap == "all",
         unsafe_rejoin_empty=unsafe_rejoin_empty,
         log_format="none" if quiet else log_format,
-        observe=ObserveOptions(not no_observe, host, allow_host, allow_faults),
+        observe=ObserveOptions(not no_observe, host, allow_host, allow_faults, step),
     )
     return process.run()
 
@@ -128,19 +132,30 @@ def cluster() -> None:
 
 @cluster.command(cls=Command)
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option("--step", is_flag=True, help="Hold every message as soon as there is a leader; see `step`.")
 @observe_options
 @cluster_options
 @directory_options
 @click.pass_context
-def up(ctx: click.Context, open_page: bool, no_observe: bool, host: str, allow_host: tuple[str, ...]) -> int:
+def up(
+    ctx: click.Context, open_page: bool, step: bool, no_observe: bool, host: str, allow_host: tuple[str, ...]
+) -> int:
     """Start every node and show how they are; Ctrl-C stops them all.
 
     The nodes are processes of this one and end with it, however it ends.
     """
     from zabzmq.cli.server_cluster import run_cluster
 
+    if step and no_observe:
+        raise click.UsageError("--step is done through the observe ports, which --no-observe leaves out", ctx)
     return run_cluster(
-        settled(ctx), options(ctx), observe=not no_observe, host=host, allow_hosts=allow_host, open_page=open_page
+        settled(ctx),
+        options(ctx),
+        observe=not no_observe,
+        host=host,
+        allow_hosts=allow_host,
+        open_page=open_page,
+        step=step,
     )
 
 
@@ -233,6 +248,7 @@ def doctor(ctx: click.Context) -> int:
 
 
 server.add_command(cluster_commands.fault)
+server.add_command(cluster_commands.step)
 server.add_command(trace_commands.trace)
 server.add_command(trace_commands.explain)
 

@@ -16,6 +16,7 @@ from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline
 from zabzmq.cli.common import Exit, UserError, is_terminal
 from zabzmq.cli.server_cluster_page import show_page
 from zabzmq.cli.server_status import ask, page
+from zabzmq.cli.server_step import Steps
 from zabzmq.client.client import Client
 from zabzmq.cluster.control import Control
 from zabzmq.cluster.orders import Orders, Seen, done_in_words, process_states
@@ -28,7 +29,14 @@ EVENTS_SHOWN = 8
 
 
 def run_cluster(
-    config: Config, options: str, *, observe: bool, host: str, allow_hosts: tuple[str, ...], open_page: bool = False
+    config: Config,
+    options: str,
+    *,
+    observe: bool,
+    host: str,
+    allow_hosts: tuple[str, ...],
+    open_page: bool = False,
+    step: bool = False,
 ) -> int:
     """Until Ctrl-C or SIGTERM, until `cluster down`, or until no node is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -45,7 +53,7 @@ def run_cluster(
             if observe:
                 show_page(config, token, open_page)
             with Client(config.client_endpoints, cluster=config.cluster) as client:
-                return Up(config, options, supervisor, client, token, no_token).run()
+                return Up(config, options, supervisor, client, token, no_token, step=step).run()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
@@ -72,8 +80,17 @@ class Up:
     """A cluster that is up: looks at it now and then, and carries out what people order in between."""
 
     def __init__(
-        self, config: Config, options: str, supervisor: Supervisor, client: Client, token: str | None, no_token: str
+        self,
+        config: Config,
+        options: str,
+        supervisor: Supervisor,
+        client: Client,
+        token: str | None,
+        no_token: str,
+        *,
+        step: bool = False,
     ) -> None:
+        """`step`: hold the nodes as soon as there is a leader."""
         self._config = config
         self._options = options
         self._supervisor = supervisor
@@ -81,6 +98,7 @@ class Up:
         self._orders = Orders(config, supervisor, self._look, options, random.Random())
         self._others: dict[int, int] = {}
         self._started = False
+        self._to_be_held = step
         self._warnings: list[str] = []
         port = config.base_port + SUPERVISOR_OFFSET
         self._control = Control(port, token, no_token, self._state, self._warnings.append)
@@ -122,6 +140,10 @@ class Up:
         # Another cluster may sit on these ports; ours then ends in a moment, and says so.
         ours = not seen.pids or bool({*seen.pids.values()} & {*supervisor.running().values()})
         self._started = self._started or (ours and status["health"] == HEALTHY)
+        if self._to_be_held and self._started:
+            self._to_be_held = False
+            Steps(config, self._options).look().to_all("/hold", {"on": True})
+            show.event(f"held; next: python zookeeper_server.py{self._options} step next")
         if self._started or (ours and status["health"] != UNREACHABLE):
             show.status(status)
 
@@ -153,7 +175,9 @@ class Up:
 
 
 def _seen(status: dict[str, Any]) -> Seen:
-    return Seen(status["leader"], {node["node"]: node["pid"] for node in status["nodes"] if node["up"]})
+    up = [node for node in status["nodes"] if node["up"]]
+    held = any(node["held"] is not None for node in up)
+    return Seen(status["leader"], {node["node"]: node["pid"] for node in up}, held)
 
 
 def _first_words(ended: Ended) -> str:

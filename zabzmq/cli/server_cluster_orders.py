@@ -206,13 +206,13 @@ def show_logs(config: Config, nodes: Sequence[int], number: int, *, follow: bool
         lines = list(merge(*(each.new_lines() for each in followed)))
         for line in lines[max(0, len(lines) - number) :]:
             click.echo(line)
-        while follow:
-            try:
+        try:
+            while follow:
                 time.sleep(FOLLOW_EVERY_S)
-            except KeyboardInterrupt:
-                break
-            for line in merge(*(each.new_lines() for each in followed)):
-                click.echo(line)
+                for line in merge(*(each.new_lines() for each in followed)):
+                    click.echo(line)
+        except KeyboardInterrupt:
+            pass
     return Exit.OK
 
 

@@ -54,6 +54,8 @@ class ObserveOptions(NamedTuple):
     host: str = LOOPBACK
     allow_hosts: tuple[str, ...] = ()
     allow_faults: bool = False
+    step: bool = False
+    """Held from its first message on."""
 
 
 class NodeProcess:
@@ -83,7 +85,8 @@ class NodeProcess:
         self._warnings: list[str] = []  # from any thread; told by the loop
         self._parent = watch_parent()
         self._observe_options = observe
-        self._faults = NodeFaults(id, config.ids, self._clock) if observe.allow_faults else None
+        self._faults = NodeFaults(id, config.cluster, config.ids) if observe.allow_faults else None
+        self._node_clock = self._clock if self._faults is None else self._faults.clock
         self._endpoint: Observe | None = None
         self._settle: Callable[[], None] = lambda: None  # nothing is observed yet
         self._open_logs(log_format)
@@ -112,11 +115,14 @@ class NodeProcess:
             store.close()
             raise
         node = self._node = self._build(store, network, epochs)
-        loop = self._loop = Loop(node, network, store, self._timing.peer_timeout / 2, self._housekeeping)
+        pause_ms = self._timing.peer_timeout / 2
+        loop = self._loop = Loop(node, network, store, pause_ms, self._housekeeping, self._clock, self._node_clock)
         stop_on_signals(loop)
         if self._observe_options.enabled:
             self._open_endpoint(loop)
         self._say_hello(store, epochs)
+        if self._faults is not None:
+            self._faults.begin(node, hold=self._observe_options.step)
         loop.run()
         now = self._clock.now()
         self._housekeeping(now)
@@ -214,7 +220,7 @@ class NodeProcess:
         if self._faults is not None:
             self._faults.watch(observer)
         self._settle = observer.settle
-        return Node(peer, state, service, network, store, self._clock, observer)
+        return Node(peer, state, service, network, store, self._node_clock, observer)
 
     def _open_endpoint(self, loop: Loop) -> None:
         options = self._observe_options
@@ -229,6 +235,8 @@ class NodeProcess:
             warn=self._warnings.append,
             now=self._clock.now,
             fault=None if self._faults is None else self._faults.set,
+            hold=None if self._faults is None else self._faults.hold,
+            deliver=None if self._faults is None else self._faults.deliver,
         )
         bind = Bind(self._id, options.host, self._listen.observe, options.allow_hosts)
         self._endpoint = Observe(bind, parts, feed, self._config.log_dir, page_path())
@@ -244,8 +252,8 @@ class NodeProcess:
     def _state(self) -> dict[str, Any]:
         self._flush_logs()  # so that the state and the stream stand at one event
         lost = sum(drain.dropped for drain in self._drains())
-        faults = False if self._faults is None else self._faults.now
-        return node_state(self._config, self._node, self._observer, self._status(0), faults=faults, log_dropped=lost)
+        now, status = self._clock.now(), self._status(0)
+        return node_state(self._config, self._node, self._observer, status, now, faults=self._faults, log_dropped=lost)
 
     def _read_log(self, after: Zxid) -> Callable[[], dict[str, Any]]:
         return log_teller(self._node.service.committed_range(0, after, ZERO), after)
@@ -263,6 +271,7 @@ class NodeProcess:
             uptime_ms=int(self._clock.now() - self._began),
             boot=boot_of(self._store.process),
             dropped=dict(self._network.dropped),
+            held=None if self._faults is None else self._faults.held_count,
         )
 
     # ---- every now and then

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 import zabzmq
+from zabzmq.cli.node_faults import NodeFaults
 from zabzmq.core.messages import Phase, State
 from zabzmq.core.peer import Peer
 from zabzmq.core.zxid import PeerId, Zxid
@@ -51,11 +52,12 @@ def node_state(
     node: Node,
     observer: EventObserver,
     status: NodeStatus,
+    t: float,
     *,
-    faults: dict[str, Any] | bool,
+    faults: NodeFaults | None,
     log_dropped: int,
 ) -> dict[str, Any]:
-    """GET /state: exactly what the events up to `seq` amount to (docs/events.md, section 4)."""
+    """GET /state: exactly what the events up to `seq` amount to (docs/events.md, section 4). `t` in milliseconds."""
     peer, now = node.peer, node.clock.now()
     told = msgspec.to_builtins(status)
     told.pop("rid")
@@ -67,7 +69,7 @@ def node_state(
         "n": peer.id,
         "seq": observer.seq,
         "lc": observer.lamport.value,
-        "t": round(now / 1000, 6),
+        "t": round(t / 1000, 6),
         "wall_ms": node.clock.wall_ms(),
         "version": zabzmq.__version__,
         "role": told["state"],
@@ -80,7 +82,8 @@ def node_state(
         "held": {str(voter): zxid for voter, zxid in peer.phase.acked_by_voter().items()} if leading else None,
         "peers": [_contact(peer, other, now) for other in sorted(peer.contacts)],
         "observe": {str(listen.id): f"{listen.host}:{listen.observe}" for listen in config.listens},
-        "faults": faults,
+        "faults": faults is not None and faults.now,
+        "hold": None if faults is None else faults.held,
         "log_dropped": log_dropped,
     }
 

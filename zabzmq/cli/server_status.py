@@ -30,6 +30,11 @@ def page(status: dict[str, Any], options: str) -> list[str]:
     """Headline, table and the next command, as lines."""
     next_step = advice(status, options)
     lines = [headline(status), *table(status), *([next_step] if next_step else [])]
+    held = {n["node"]: n["held"] for n in status["nodes"] if n["up"] and n["held"] is not None}
+    if held:
+        waits = ", ".join(f"{count} at node {node}" for node, count in held.items() if count) or "no message waits"
+        lines.append(f"held: node {' '.join(map(str, held))}; timers stand; {waits}")
+        lines.append(f"next: python zookeeper_server.py{options} step next        (step off lets all go on)")
     refused = [f"node {n['node']}: {sum(n['dropped'].values())}" for n in status["nodes"] if n["up"] and n["dropped"]]
     if refused:
         lines.append(f"frames refused (damaged, foreign or of another version): {', '.join(refused)}")

@@ -31,10 +31,11 @@ class Refused(ZabError):
 
 
 class Seen(NamedTuple):
-    """The cluster as its nodes tell it: who leads, and the process ids of those that answer."""
+    """The cluster as its nodes tell it: who leads, the process ids of those that answer, and whether any is held."""
 
     leader: int | None
     pids: Mapping[int, int]
+    held: bool = False
 
 
 def instead(verb: str, node: int, pid: int, options: str) -> str:
@@ -149,7 +150,8 @@ class Orders:
                 return {"done": "powercut", "lost_bytes": lost.bytes, "undone": lost.changes}
         ran = node in supervisor.running()
         supervisor.stop_node(node)
-        supervisor.start(node)
+        # Among nodes that are held (step mode) it is too, from its first message on.
+        supervisor.start(node, *(["--step"] if self._look().held else []))
         self.brought_down.discard(node)
         return {"done": "restarted" if ran else "started", "pid": supervisor.running().get(node)}
 

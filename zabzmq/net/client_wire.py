@@ -204,6 +204,8 @@ class NodeStatus(Struct, tag="node", kw_only=True):
     dropped: dict[str, Number]
     game: dict[str, int | bool | str | None]
     space: str = "ok"
+    held: Number | None = None
+    """Messages that wait, where this node is held (step mode)."""
 
 
 ClientReply: TypeAlias = Hint | Done | No | Answers | RangeReply | NodeStatus

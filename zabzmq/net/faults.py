@@ -1,5 +1,5 @@
 """What is done on purpose to the messages of one node: cut, lose, delay, repeat, reorder. Pure: time comes in, dice are
-seeded, and what a fault takes is told.
+seeded, and what a fault takes is told. What waits until people let it go is net/holding.py's.
 
 Everything but an outgoing cut acts where a message arrives, frame by frame, below the numbers of links: to net/link.py
 a frame that is taken, repeated or overtaken is what a loss inside ZeroMQ would be, a hole, and it closes the link (T1).
@@ -22,23 +22,20 @@ from msgspec.structs import asdict
 
 from zabzmq.core.errors import ZabError
 from zabzmq.core.zxid import PeerId
+from zabzmq.net.holding import HELD_BYTES_MAX, Frames, Holding, Take
 from zabzmq.net.wire import name_of
 
 WAIT_MS_MAX: Final = 60_000
 RULES_MAX: Final = 16
-HELD_BYTES_MAX: Final = 64 << 20
-"""A wire as long as this is full; what comes then is lost."""
 OVERTAKEN_MS: Final = 20.0
 """How long a message that is to be overtaken waits for others to pass it."""
 
 Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds: TypeAlias = Annotated[float, Meta(ge=0, le=WAIT_MS_MAX)]
-Frames: TypeAlias = list[bytes]
-Take: TypeAlias = Callable[[Frames], None]
 
 
 class FaultError(ZabError):
-    """A fault table that cannot be, in words for whoever sent it."""
+    """A fault that cannot be, in words for whoever wants it."""
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,13 +93,14 @@ Taken: TypeAlias = Callable[[str, int, str, str], None]
 class Faults:
     """The faults in force at one node's sockets. `set` them; the sockets ask here, message by message."""
 
-    def __init__(self, taken: Taken, now: Callable[[], float]) -> None:
+    def __init__(self, taken: Taken, now: Callable[[], float], holding: Holding | None = None) -> None:
         """`now` is in milliseconds, and never goes back."""
         self._taken = taken
+        self._holding = holding
         self._now = now
         self._rules: dict[int, Rule] = {}
         self._dice: dict[int, Random] = {}
-        self._held: list[tuple[float, int, Take, Frames]] = []
+        self._held: list[tuple[float, int, PeerId, Take, Frames]] = []
         self._held_bytes = 0
         self._order = count()
         self._last_due: dict[int, float] = {}  # of each peer: what comes next is not heard before it
@@ -113,8 +111,8 @@ class Faults:
         self._dice = {rule.peer: Random(f"{table.seed}/{rule.peer}") for rule in table.rules}
         self._last_due.clear()
         held, self._held, self._held_bytes = sorted(self._held, key=itemgetter(0, 1)), [], 0
-        for _, _, take, frames in held:
-            take(frames)
+        for _, _, peer, take, frames in held:
+            self._hear(peer, take, frames)
 
     # ---- what goes out
 
@@ -136,18 +134,25 @@ class Faults:
         """`take` for a ROUTER that hears peers under the names they gave their sockets: `3/...`."""
 
         def arrive(frames: Frames) -> None:
-            if not self._rules:
+            if not self._rules and not (self._holding and self._holding.on):
                 take(frames)
                 return
             name = frames[0].partition(b"/")[0]
-            self._arrive(int(name) if name.isdigit() else -1, take, frames)
+            self._arrive(PeerId(int(name) if name.isdigit() else -1), take, frames)
 
         return arrive
 
-    def _arrive(self, peer: int, take: Take, frames: Frames) -> None:
+    def _hear(self, peer: PeerId, take: Take, frames: Frames) -> None:
+        """It has arrived, and is heard unless it is to wait for people."""
+        if self._holding is None or not self._holding.on:
+            take(frames)
+        elif not self._holding.hold(peer, take, frames):
+            self._taken(name_of(frames[-1]), peer, "in", "hold")
+
+    def _arrive(self, peer: PeerId, take: Take, frames: Frames) -> None:
         rule = self._rules.get(peer)
         if rule is None:
-            take(frames)
+            self._hear(peer, take, frames)
             return
         dice = self._dice[peer]
         if rule.cut in ("in", "both"):
@@ -166,12 +171,12 @@ class Faults:
             self._last_due[peer] = due
         for _ in range(copies):
             if due <= now:
-                take(frames.copy())
+                self._hear(peer, take, frames.copy())
             elif self._held_bytes + len(frames[-1]) > HELD_BYTES_MAX:
                 self._taken(name_of(frames[-1]), peer, "in", "delay")
             else:
                 self._held_bytes += len(frames[-1])
-                heappush(self._held, (due, next(self._order), take, frames.copy()))
+                heappush(self._held, (due, next(self._order), peer, take, frames.copy()))
 
     @property
     def due_in(self) -> float:
@@ -184,6 +189,6 @@ class Faults:
             return
         now = self._now()
         while self._held and self._held[0][0] <= now:
-            _, _, take, frames = heappop(self._held)
+            _, _, peer, take, frames = heappop(self._held)
             self._held_bytes -= len(frames[-1])
-            take(frames)
+            self._hear(peer, take, frames)

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from zabzmq.server.observe_http import Limits
+    from zabzmq.server.observe_routes import Write
 
 LOOPBACK: Final = "127.0.0.1"
 ANSWER_S: Final = 2.0
 """How long the node's loop may take to answer one question."""
-OP_S: Final = 30.0
+OP_S: Final = 600.0
+"""How long one operation may take: who steps a cluster by hand takes his time. A client gives up earlier by itself."""
 JOIN_S: Final = 2.0
 
 T = TypeVar("T")
@@ -65,6 +67,10 @@ class Parts(NamedTuple):
 
     fault: Callable[[bytes], dict[str, Any]] | None = None
     """In the loop: put this fault table in force, or raise FaultError. None unless faults are allowed."""
+    hold: Callable[[bytes], dict[str, Any]] | None = None
+    """Likewise: step mode on or off."""
+    deliver: Callable[[bytes], dict[str, Any]] | None = None
+    """Likewise: let one message go, or time pass."""
 
 
 class Observe:
@@ -165,7 +171,8 @@ class Observe:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda loop, context: self._on_bug(context.get("exception")))
         streams = Streams(self.feed, parts.now, self._count)
-        writes = {"/op": self._op, "/crash": self._crash, "/fault": self._fault}
+        harms = {"/fault": parts.fault, "/hold": parts.hold, "/deliver": parts.deliver}
+        writes = {"/op": self._op, "/crash": self._crash, **{path: self._harm(harm) for path, harm in harms.items()}}
         routes = Routes(
             Access(bind.port, names_of(bind), token, no_token, beyond),
             Questions(self._state, self._read_log, self._metrics, writes),
@@ -244,14 +251,18 @@ class Observe:
         await self._ask(_allowed(self._parts.crash))
         return 200, {"v": 1, "crashing": True}
 
-    async def _fault(self, body: bytes) -> tuple[int, Mapping[str, Any]]:
+    def _harm(self, harm: Callable[[bytes], dict[str, Any]] | None) -> Write:
+        """A POST that has this done in the loop of the node."""
         from zabzmq.server.observe_http import HttpError
 
-        fault = _allowed(self._parts.fault)
-        try:
-            return 200, await self._ask(lambda: fault(body))
-        except FaultError as error:
-            raise HttpError(400, str(error)) from None
+        async def write(body: bytes) -> tuple[int, Mapping[str, Any]]:
+            done = _allowed(harm)
+            try:
+                return 200, await self._ask(lambda: done(body))
+            except FaultError as error:
+                raise HttpError(400, str(error)) from None
+
+        return write
 
 
 def _allowed(harm: T | None) -> T:

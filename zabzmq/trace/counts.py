@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from zabzmq.core.messages import Commit, Message, Notification
 from zabzmq.core.zxid import LinkId, PeerId, ProcessId
 
 
 def boot_of(process: ProcessId) -> str:
     """Four hex digits that tell the runs of one node apart."""
     return f"{crc32(f'{process.life}/{process.incarnation}'.encode()) & 0xFFFF:04x}"
+
+
+def mid_of(message: Message, source: ProcessId, link: LinkId | None, place: int) -> str | None:
+    """What events call this message of `source`, the `place`-th in its direction of the link (docs/events.md)."""
+    if link is not None:
+        mark = "u" if link.learner == source else "d"
+        return f"{link.learner.peer}-{boot_of(link.learner)}-{link.number}-{mark}{place}"
+    if isinstance(message, Notification):
+        return f"{source.peer}-{boot_of(source)}-n{message.n_seq}"
+    return f"{source.peer}-{boot_of(source)}-c{message.zxid}" if isinstance(message, Commit) else None
 
 
 class LineBudget:

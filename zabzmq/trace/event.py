@@ -188,6 +188,8 @@ class EventObserver:
         self._step: Input = Tick()
         self._vote: tuple[int, Vote | None] | None = None  # as last told: round and vote
         self._boots: dict[ProcessId, str] = {}
+        self.host_now: Callable[[], float] | None = None
+        """Where the node's own time may stand still (step mode): the time that its events are told by."""
         self._promised: set[PeerId] = set()  # to this leader, in this discovery
         self._synced: set[PeerId] = set()  # with this leader
         self._echoed: dict[PeerId, float] = {}
@@ -237,12 +239,16 @@ class EventObserver:
         self._durable = peer.durable
 
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
+        if self.host_now is not None:
+            now = self.host_now()
         committed = ZERO if self._peer is None else self._peer.committed
         self._pending.append((now, self.lamport.tick(), event, effects, committed))
         if len(self._pending) >= PENDING_MAX or type(event) is Quiesced:
             self.settle()  # of a history, which goes on to grow, what it is now
 
     def on_applied(self, now: float, batch: Batch, digest: int) -> None:
+        if self.host_now is not None:
+            now = self.host_now()
         game = None if self._game is None else self._game()
         self._pending.append((now, self.lamport.tick(), _Applied(batch, digest, game), [], ZERO))
 
@@ -299,7 +305,7 @@ class EventObserver:
 
     def on_violation(self, now: float, name: str, text: str) -> None:
         """A promise of the protocol is broken, as far as this node can see."""
-        self._alone(now)
+        self._alone(now if self.host_now is None else self.host_now())
         self._event("invariant", {"name": name, "ok": False, "text": text})
         self._line(f"ERROR {name}: {text}")
 
@@ -308,6 +314,12 @@ class EventObserver:
         self._alone(now)
         self._event("fault", {"what": what, **fields})
         self._line(f"fault: {text or what}")
+
+    def hold(self, now: float, what: str, text: str, **fields: Any) -> None:
+        """Step mode: a message waits or is let go, time stands or passes; `text` says it in the line."""
+        self._alone(now)
+        self._event("hold", {"what": what, **fields})
+        self._maybe_line(now, f"step: {text}")
 
     def taken(self, now: float, kind: str, peer: int, way: str, fault: str, count: int = 1) -> None:
         """A fault took so many messages of this kind, `in` from that peer or `out` to it."""

@@ -99,6 +99,11 @@ def vote_fields(note: Notification) -> dict[str, Any]:
     return {"state": note.state, "round": note.round, "vote": vote, "leader": note.leader}
 
 
+def message_fields(message: Message) -> dict[str, Any]:
+    """What the event of a message says of it, beside its name."""
+    return vote_fields(message) if isinstance(message, Notification) else operands(message)
+
+
 # ---- words for people --------------------------------------------------------------------------------------------
 
 
