@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
+from tests.sim.stage import Stage
+from zabzmq.core.history import Admit, Batch
 from zabzmq.core.messages import Phase
+from zabzmq.core.zxid import Zxid
 from zabzmq.sim import Report, run_seed, run_seeds, trace, trace_hash
 from zabzmq.sim.plan import MESSAGES_MIN, Fault, Plan
 from zabzmq.sim.run import METHODS
@@ -130,3 +133,18 @@ def test_three_of_five_down_means_no_leader_until_one_is_back() -> None:
     assert world.run_until(10_000.0)
     phases = {process.node.peer.phase.phase for process in world.processes.values() if process is not None}
     assert phases == {Phase.BROADCAST}
+
+
+def test_of_two_admissions_committed_at_once_the_later_counts() -> None:
+    """A disk was lost and put back in before the first was committed (L18)."""
+    on = Stage()
+    on.start()
+    leader = on.leader()
+    on.until(lambda: all(platter.epochs.joined for platter in on.world.platters.values()))
+    last = on.commit(leader)
+    watcher, peer = on.world.watcher, on.peers[0]
+    for counter, life in ((last.counter + 1, 11), (last.counter + 2, 22)):
+        batch = Batch(Zxid(last.epoch, counter), Zxid(last.epoch, counter - 1), 1, 0, Admit(peer, life), b"")
+        watcher.logged[batch.first] = watcher.ending[batch.last] = batch
+    watcher._on_commit(leader, last.epoch, batch.last)
+    assert watcher.lives[peer] == 22

@@ -284,7 +284,7 @@ class Watcher:
                 return
             path.append(batch)
             at = batch.prev
-        for batch in path:
+        for batch in reversed(path):
             if batch.admit is not None:
                 self.lives[batch.admit.peer] = batch.admit.life
         self.check(promise.commit_safety, watermark, self.counted_holders(watermark, epoch), self.voters)
