@@ -383,11 +383,31 @@ def test_others_claims_that_i_lead_do_not_make_me_lead() -> None:
 
 def test_a_decided_voter_of_this_round_counts_for_its_leader() -> None:
     one = looking(5)
-    one.decided(4, 4)
-    one.looking(1, vote(4))
+    one.decided(3, 4)
+    one.looking(4, vote(4))
     assert one.place == ELECTION and proposal(one) == vote(4)
     one.wait(20)
-    assert one.place == FOLLOWING, "peers 0, 1 and 4 are a quorum"
+    assert one.place == FOLLOWING, "peers 0, 3 and 4 are a quorum"
+
+
+def test_a_candidate_that_leads_is_followed_by_who_does_not_hear_its_quorum() -> None:
+    """E9: it was named by voters that it hears and we do not."""
+    one = looking(5)
+    one.looking(4, vote(4))
+    assert one.place == ELECTION and proposal(one) == vote(4)
+    one.decided(4, 4)
+    assert one.place == FOLLOWING
+
+
+@pytest.mark.parametrize(
+    ("leader", "round"),
+    [pytest.param(3, 1, id="not the one we vote for"), pytest.param(4, 2, id="elected in another round")],
+)
+def test_another_that_leads_is_not_followed_without_a_quorum(leader: int, round: int) -> None:
+    one = looking(5)
+    one.looking(4, vote(4))
+    one.decided(leader, leader, round)
+    assert one.place == ELECTION
 
 
 def test_the_newcomer_with_the_highest_id_does_not_disturb_an_ensemble() -> None:
@@ -474,6 +494,17 @@ def test_votes_for_a_process_that_is_no_more_are_ignored() -> None:
     one.beat(process(4, 2))
     one.looking(1, vote(process(4, 1)))
     assert proposal(one) == vote(0)
+
+
+def test_a_vote_does_not_stick_to_a_process_that_is_no_more() -> None:
+    """E4: told of it by another, connected to its successor, and only then spoken to by that."""
+    one = looking(5)
+    one.looking(1, vote(process(4, 1)))
+    assert proposal(one) == vote(process(4, 1))
+    one.looking(process(4, 2), vote(process(4, 2)))
+    assert one.peer.round == 2 and proposal(one) != vote(process(4, 1))
+    one.looking(process(4, 2), vote(process(4, 2)), round=2)
+    assert proposal(one) == vote(process(4, 2))
 
 
 def test_votes_for_strangers_are_ignored() -> None:

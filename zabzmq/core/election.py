@@ -57,8 +57,7 @@ class Election(PeerPhase):
 
     def on_tick(self) -> None:
         peer = self.peer
-        if self.vote is not None and not peer.reachable(self.vote.leader.peer):
-            peer.look_again(f"candidate {self.vote.leader.peer} cannot be reached")  # E8
+        if self._gave_up_candidate():
             return
         self._refresh_own_vote()
         if peer.phase is not self:
@@ -124,6 +123,8 @@ class Election(PeerPhase):
 
     def on_notification(self, source: ProcessId, note: Notification) -> None:
         peer = self.peer
+        if self._gave_up_candidate():
+            return
         self._refresh_own_vote()
         if peer.phase is not self:
             return
@@ -210,6 +211,18 @@ class Election(PeerPhase):
             peer.reachable(vote.leader.peer) and not peer.is_dead(vote.leader) and vote.leader not in self.passed_over
         )
 
+    def _gave_up_candidate(self) -> bool:
+        """A vote for a process that is out of reach (E8) or no more (E4) would stick: begin a new round without it.
+
+        It can be so by a hair's breadth: told of it by others, connected to its successor, not yet spoken to by that.
+        """
+        peer, vote = self.peer, self.vote
+        if vote is None or (peer.reachable(vote.leader.peer) and not peer.is_dead(vote.leader)):
+            return False
+        gone = "has restarted" if peer.is_dead(vote.leader) else "cannot be reached"
+        peer.look_again(f"candidate {vote.leader.peer} {gone}")
+        return True
+
     def _settle_for_less(self) -> None:
         """E8: a quorum is here, and has not agreed for long: the best we reach is out of reach for others.
 
@@ -270,6 +283,10 @@ class Election(PeerPhase):
         agreed |= {p for p, (_, n) in self.decided.items() if n.round == peer.round and n.leader == vote.leader}
         if not peer.voters.is_quorum(agreed):
             self.finalize_at = inf  # A voter changed its mind while we waited (bug 24).
+            if self._leads(vote):
+                # E9: it was named by a quorum, of whom we may not hear the others. Discovery decides.
+                self._decide(vote)
+                return
             # E9: named by a quorum, we may lead even while we prefer another.
             naming_me = {voter for voter, theirs in self.votes.items() if theirs.leader == peer.process}
             if self.mine is not None and peer.voters.is_quorum(naming_me) and not self._would_start_anew(self.mine):
@@ -286,6 +303,17 @@ class Election(PeerPhase):
             self._decide(vote)
         elif self.finalize_at == inf:
             self.finalize_at = peer.now + peer.timing.finalize_wait
+
+    def _leads(self, vote: Vote) -> bool:
+        """Whether our candidate itself says that it leads, elected in this very round."""
+        source, note = self.decided.get(vote.leader.peer, (None, None))
+        return (
+            note is not None
+            and source == vote.leader
+            and note.state is State.LEADING
+            and note.round == self.peer.round
+            and not self._would_start_anew(vote)
+        )
 
     def _would_start_anew(self, vote: Vote) -> bool:
         """L20: those who lost their disks wait for a survivor; among themselves they would begin from nothing."""
