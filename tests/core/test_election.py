@@ -553,6 +553,17 @@ def test_a_better_candidate_that_no_quorum_reaches_is_passed_over_for_one_that_o
     assert one.place == FOLLOWING and one.peer.phase.leader == process(2)
 
 
+def test_who_names_a_process_that_is_no_more_is_not_among_those_that_settle() -> None:
+    """E4, E8: 1 has changed its mind, 2 will name another as soon as it hears of the new process: no quorum is here."""
+    one = looking(5)
+    one.looking(1, vote(4))
+    one.looking(1, vote(1))
+    one.beat(process(3, 2))
+    one.looking(2, vote(process(3, 1)))
+    one.wait(700)
+    assert proposal(one) == vote(4)
+
+
 def test_nobody_settles_for_a_candidate_whose_history_is_behind_its_own() -> None:
     """E8: discovery would send it away, again and again."""
     one = looking(5, held=history((1, 3)))

@@ -1,10 +1,12 @@
 """Break one rule at a time and see which test notices: `python -m tests.mutants` (PROTOCOL 11: a checker that never
 fails proves nothing).
 
-Patches (patches.py) are applied to a copy of the tree, one copy per job. The tests of their area run until the first
-that fails; if none does, the simulator runs seeds until a promise is broken. The mutants of zabzmq/sim/mutants.py are
-switches of the simulator and are hunted there alone. The matrix goes to standard output and, line by line, to --report,
-from which a run that was stopped goes on.
+Patches (patches.py) are applied to a copy of the tree, one copy per job. Who killed a mutant last time
+(killers.json) is asked first, then the tests of its area run until the first that fails; if none does, the simulator
+runs seeds until a promise is broken. The mutants of zabzmq/sim/mutants.py are switches of the simulator and are hunted
+there alone. Seconds are of CPU time, and so is the limit: what else the machine does decides nothing. The matrix goes
+to standard output and, line by line, to --report, from which a run that was stopped goes on; --remember keeps the
+killers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +27,13 @@ from typing import NamedTuple
 
 import click
 
-from tests.mutants.patches import ROOT, Patch, patches
+from tests.mutants.patches import HERE, ROOT, Patch, patches
 from zabzmq.sim.mutants import MUTANTS
 
-TEST_SECONDS = 300.0
+CPU_SECONDS = 600
+"""Of one process of ours. A mutant in which all wait for each other uses none: it has HANG_SECONDS by the clock."""
+HANG_SECONDS = 3600
+KILLERS = HERE / "killers.json"
 SIM_SEEDS = (("3", "0..299"), ("5", "0..199"))
 HUNT = (
     "import sys; from zabzmq.sim.mutants import MUTANTS, hunt; "
@@ -43,7 +48,13 @@ class Verdict(NamedTuple):
     key: str
     rule: str
     killed_by: str  # "" for a survivor
-    seconds: float
+    seconds: float  # of CPU time
+
+
+class Ran(NamedTuple):
+    code: int  # negative: the signal that ended it
+    out: str
+    err: str
 
 
 @click.command()
@@ -52,7 +63,8 @@ class Verdict(NamedTuple):
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Keep verdicts here, and go on from it."
 )
-def main(jobs: int, only: str, report: Path | None) -> None:
+@click.option("--remember", is_flag=True, help="Write down who killed whom, for the next run to begin with.")
+def main(jobs: int, only: str, report: Path | None, remember: bool) -> None:
     """Run every mutant and show who killed it."""
     known = _known(report)
     wanted: list[Patch | str] = [p for p in patches() if only in p.key]
@@ -67,6 +79,9 @@ def main(jobs: int, only: str, report: Path | None) -> None:
     verdicts = [known[_key(each)] for each in wanted]
     for verdict in verdicts:
         click.echo(_line(verdict))
+    if remember:
+        killers = killers_of_last_time() | {verdict.key: verdict.killed_by for verdict in verdicts if verdict.killed_by}
+        KILLERS.write_text(json.dumps(killers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     survivors = [verdict for verdict in verdicts if not verdict.killed_by]
     click.echo(f"{len(verdicts)} mutants, {len(verdicts) - len(survivors)} killed, {len(survivors)} survived")
     sys.exit(1 if survivors else 0)
@@ -78,6 +93,12 @@ def _key(mutant: Patch | str) -> str:
 
 def _line(verdict: Verdict) -> str:
     return f"{verdict.key:70} {verdict.rule:18} {verdict.seconds:6.1f} s  {verdict.killed_by or 'SURVIVED'}"
+
+
+def killers_of_last_time() -> dict[str, str]:
+    """Of each mutant, by its key: a test, or what the simulator said."""
+    found: dict[str, str] = json.loads(KILLERS.read_text(encoding="utf-8"))
+    return found
 
 
 def _known(report: Path | None) -> dict[str, Verdict]:
@@ -98,74 +119,94 @@ def _run(todo: list[Patch | str], jobs: int) -> Iterator[Verdict]:
                 shutil.copy(ROOT / name, tree / name)
             trees.put(tree)
 
+        killers = killers_of_last_time()
+
         def judge(mutant: Patch | str) -> Verdict:
             tree = trees.get()
-            began = time.monotonic()
+            court = Court(tree)
             try:
                 if isinstance(mutant, str):
-                    rule, killer = MUTANTS[mutant].rules, _hunted(tree, mutant)
+                    rule, killer = MUTANTS[mutant].rules, court.hunted(mutant)
                 else:
-                    rule, killer = mutant.rule, _broken(tree, mutant)
+                    rule, killer = mutant.rule, court.broken(mutant, killers.get(mutant.key, ""))
             finally:
                 trees.put(tree)
-            return Verdict(_key(mutant), rule, killer, round(time.monotonic() - began, 1))
+            return Verdict(_key(mutant), rule, killer, round(court.seconds, 1))
 
         yield from pool.map(judge, todo)
 
 
-def _broken(tree: Path, patch: Patch) -> str:
-    path = tree / "zabzmq" / patch.file
-    shipped = path.read_text(encoding="utf-8")
-    path.write_text(patch.applied_to(shipped), encoding="utf-8")
-    try:
-        return _tested(tree, patch.tests) or _simulated(tree)
-    finally:
-        path.write_text(shipped, encoding="utf-8")
+class Court:
+    """A copy of the tree in which one mutant is tried; `seconds` it took so far."""
 
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.seconds = 0.0
 
-def _python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tree,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TEST_SECONDS,
-        check=False,
-    )
-
-
-def _tested(tree: Path, tests: tuple[str, ...]) -> str:
-    """The first test that fails."""
-    try:
-        ran = _python(tree, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests)
-    except subprocess.TimeoutExpired:
-        return f"{' '.join(tests)} does not end"
-    if ran.returncode == 0:
-        return ""
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+?)(?:\[.*)?(?: - .*)?$", ran.stdout, re.MULTILINE)
-    return failed[1] if failed else f"exit code {ran.returncode}: {(ran.stdout + ran.stderr)[-200:]!r}"
-
-
-def _simulated(tree: Path) -> str:
-    for nodes, seeds in SIM_SEEDS:
+    def broken(self, patch: Patch, killer: str) -> str:
+        path = self.tree / "zabzmq" / patch.file
+        shipped = path.read_text(encoding="utf-8")
+        path.write_text(patch.applied_to(shipped), encoding="utf-8")
         try:
-            ran = _python(tree, "zookeeper_server.py", "sim", "--seeds", seeds, "--nodes", nodes, "--json")
-        except subprocess.TimeoutExpired:
-            return f"sim: seeds {seeds} with {nodes} nodes do not end"
-        if ran.returncode == 7:
-            first = json.loads(ran.stdout)["violations"][0]
-            return f"sim: seed {first['seed']}, {nodes} nodes: {first['name']}"
-        if ran.returncode != 0:
-            return f"sim: {ran.stderr.strip().splitlines()[-1:]}"
-    return ""
+            before = [killer] if killer.startswith("tests/") and "::" in killer else []
+            for tests in (*before, *patch.tests):
+                if killed_by := self._tested(tests):
+                    return killed_by
+            return self._simulated()
+        finally:
+            path.write_text(shipped, encoding="utf-8")
 
+    def hunted(self, name: str) -> str:
+        if name in DIRECTED:
+            return DIRECTED[name] if self._python("-m", "pytest", "-q", DIRECTED[name]).code == 0 else ""
+        return self._python("-c", HUNT, name).out.strip()
 
-def _hunted(tree: Path, name: str) -> str:
-    if name in DIRECTED:
-        return DIRECTED[name] if _python(tree, "-m", "pytest", "-q", DIRECTED[name]).returncode == 0 else ""
-    return _python(tree, "-c", HUNT, name).stdout.strip()
+    def _tested(self, tests: str) -> str:
+        """The first test that fails."""
+        if not (self.tree / tests.partition("::")[0]).exists():
+            return ""  # The killer of last time has been renamed.
+        ran = self._python("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", tests)
+        if ran.code == 0 or "no tests ran" in ran.out:
+            return ""
+        if ran.code < 0:
+            return f"{tests} does not end"
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+?)(?:\[.*)?(?: - .*)?$", ran.out, re.MULTILINE)
+        return failed[1] if failed else f"exit code {ran.code}: {(ran.out + ran.err)[-200:]!r}"
+
+    def _simulated(self) -> str:
+        for nodes, seeds in SIM_SEEDS:
+            ran = self._python("zookeeper_server.py", "sim", "--seeds", seeds, "--nodes", nodes, "--json")
+            if ran.code < 0:
+                return f"sim: seeds {seeds} with {nodes} nodes do not end"
+            if ran.code == 7:
+                first = json.loads(ran.out)["violations"][0]
+                return f"sim: seed {first['seed']}, {nodes} nodes: {first['name']}"
+            if ran.code != 0:
+                return f"sim: {ran.err.strip().splitlines()[-1:]}"
+        return ""
+
+    def _python(self, *arguments: str) -> Ran:
+        environment = {**os.environ, "PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = subprocess.Popen(
+                ["sh", "-c", 'ulimit -t "$0" && exec "$@"', str(CPU_SECONDS), sys.executable, *arguments],
+                cwd=self.tree,
+                env=environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+            limit = threading.Timer(HANG_SECONDS, os.killpg, (process.pid, 9))
+            limit.start()
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            finally:
+                limit.cancel()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.seconds += usage.ru_utime + usage.ru_stime
+            out.seek(0)
+            err.seek(0)
+            return Ran(process.returncode, out.read(), err.read())
 
 
 if __name__ == "__main__":
