@@ -31,7 +31,7 @@ from zabzmq.core.effects import (
 from zabzmq.core.history import Epochs
 from zabzmq.core.inputs import Input, LinkLost, LinkUp, MeshDown, MeshUp, Read, Received, Request, Tick
 from zabzmq.core.messages import Phase, State
-from zabzmq.core.peer import Peer
+from zabzmq.core.peer import Dice, Peer
 from zabzmq.core.quorum import Voters
 from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
@@ -59,6 +59,7 @@ class Ensemble:
         self.answers: dict[int, Zxid | None] = {}  # reads, by ticket; None: failed
         self.blocked: Callable[[int, int, Any], bool] = lambda source, to, message: False
         self.established: dict[int, ProcessId] = {}
+        self.dice: Callable[[int], Dice] = Random
         self._lives = 0
 
     # ---- what a test does
@@ -75,14 +76,14 @@ class Ensemble:
                 self.voters,
                 history,
                 disk.epochs,
-                Random(i),
+                self.dice(i),
                 self.timing,
                 bootstrap_all=self.bootstrap_all,
                 unsafe_rejoin_empty=self.unsafe_rejoin_empty,
             )
             self.peers[peer_id] = peer
             self.delivered[peer_id] = [history.snapshot] if history.snapshot > ZERO else []
-            self._perform(peer_id, peer.start(self.now))
+            self._perform(peer_id, peer.start(self.clock(i)))
             for other in sorted(self.peers):
                 if other != peer_id:
                     self._post(other, peer_id, MeshUp(other))
@@ -161,9 +162,13 @@ class Ensemble:
         at = self.peers[PeerId(i)].delivered
         self.step(i, self.disks[PeerId(i)].take_snapshot(at))
 
+    def clock(self, i: int) -> float:
+        """What peer i takes the time for."""
+        return self.now
+
     def step(self, i: int, event: Input) -> list[Effect]:
         before = self.disks[PeerId(i)].epochs
-        effects = self.peers[PeerId(i)].step(self.now, event)
+        effects = self.peers[PeerId(i)].step(self.clock(i), event)
         self._perform(PeerId(i), effects)
         self._check(PeerId(i), before)
         return effects
