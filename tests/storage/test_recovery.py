@@ -199,11 +199,20 @@ def test_an_older_segment_that_is_cut_anywhere_is_refused(long: Directory) -> No
     assert long.everything() == chain(1, 20, size=400)
 
 
+def test_an_older_segment_whose_end_is_damaged_is_refused_though_nothing_is_missing(long: Directory) -> None:
+    """L3: it was whole when the next one was begun."""
+    with open(segments(long)[1], "ab") as file:
+        file.write(b"noise")
+    with pytest.raises(Damaged, match=f"{segments(long)[1]}"):
+        long.reopen()
+
+
 @pytest.mark.parametrize("missing", [0, 1, 3])
 def test_a_missing_segment_is_refused(long: Directory, missing: int) -> None:
     gone, following = segments(long)[missing : missing + 2]
     gone.unlink()
-    with pytest.raises(StorageError, match=f"{following}"):
+    why = "no whole snapshot says what was before" if missing == 0 else "a segment is missing"
+    with pytest.raises(StorageError, match=f"{following}.*{why}"):
         long.reopen()
 
 
@@ -294,6 +303,16 @@ def test_a_damaged_newest_snapshot_falls_back_to_the_one_before(snapped: Directo
     assert sorted(p.name for p in (snapped.path / "gen-1").glob("snap.*")) == ["snap.1.20", "snap.1.36"]
 
 
+def test_the_one_before_is_not_gone_on_from_across_a_gap(snapped: Directory) -> None:
+    """L8: only if the log is contiguous from it."""
+    flip(snapped.path / "gen-1" / "snap.1.30", 50)
+    for path in segments(snapped):
+        if int(path.suffix[1:]) < 25:
+            path.unlink()
+    with pytest.raises(Damaged, match=r"but the newest whole snapshot is at 1\.20: a gap"):
+        snapped.reopen()
+
+
 def test_with_all_snapshots_damaged_and_a_purged_log_the_start_is_refused(snapped: Directory) -> None:
     """L9, bug 26."""
     for name in ("snap.1.20", "snap.1.30"):
@@ -327,6 +346,17 @@ def test_a_log_that_ends_before_its_snapshot_is_refused(snapped: Directory) -> N
         if int(path.suffix[1:]) > 26:
             path.unlink()
     with pytest.raises(StorageError):
+        recovery.recover(str(snapped.path / "gen-1"), "demo", life, None, snapped.warnings.append)
+
+
+def test_a_log_that_ends_before_a_damaged_snapshot_is_refused(snapped: Directory) -> None:
+    """L3, L8: the one before fits, but up to 1.30 all was committed."""
+    life = snapped.store.life
+    flip(snapped.path / "gen-1" / "snap.1.30", 50)
+    for path in reversed(segments(snapped)):
+        if int(path.suffix[1:]) > 26:
+            path.unlink()
+    with pytest.raises(StorageError, match=r"snap\.1\.30"):
         recovery.recover(str(snapped.path / "gen-1"), "demo", life, None, snapped.warnings.append)
 
 

@@ -23,7 +23,7 @@ from tests.storage.directory import (
     history_of,
 )
 from zabzmq.core.errors import LocalProtocolError, StorageError
-from zabzmq.core.history import Batch, Epochs, History
+from zabzmq.core.history import Batch, EpochEnd, Epochs, History, SnapshotMark
 from zabzmq.core.inputs import (
     BatchesRead,
     DiskSpace,
@@ -484,6 +484,27 @@ def test_a_snapshot_of_an_old_generation_is_not_counted(shaky: Directory, disk: 
     assert shaky.store.load_snapshot()[0] == MARK.zxid
     assert shaky.restart().history == History.at(MARK)
     assert sorted(os.listdir(shaky.path)) == ["CURRENT", "LOCK", "META", "gen-2"]
+    leader.store.close()
+
+
+def test_a_snapshot_asked_for_in_an_old_generation_is_not_written_into_the_new_one(
+    shaky: Directory, disk: FaultyFiles, leader: Directory
+) -> None:
+    """L12: it waited behind another, and the history it is of has been replaced."""
+    size, image = leader.stream(MARK, 1 << 20)
+    batches = chain(1, 12)
+    shaky.append(*batches)
+    disk.hold("sync", "snap.1.4")
+    shaky.store.take_snapshot(history_of(batches).mark(Zxid(1, 4)), [b"state"])
+    shaky.store.take_snapshot(SnapshotMark(Zxid(4, 1), (EpochEnd(4, 1),), ()), [b"of the old one"])
+    assert disk.held.wait(DEADLINE_S)
+    stage(shaky, image)
+    shaky.store.install_snapshot(0, MARK, size)
+    shaky.wait(SnapshotInstalled)
+    disk.release()
+    for _ in range(2):
+        assert shaky.wait(SnapshotTaken) == SnapshotTaken(MARK.zxid, MARK.zxid)
+    assert shaky.restart().history == History.at(MARK)
     leader.store.close()
 
 
