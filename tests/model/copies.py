@@ -61,7 +61,7 @@ def name_of(value: Any) -> Hashable:
     """Equal for equal values, whatever the order in which dicts and sets were filled. No peer holds itself, and dice,
     voters and timing are the same in every state."""
     if isinstance(value, VALUES):
-        return value  # type: ignore[no-any-return]
+        return value
     kind = type(value)
     if kind is dict:
         return tuple(sorted((key, name_of(each)) for key, each in value.items()))
