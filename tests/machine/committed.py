@@ -89,6 +89,10 @@ def replayed(history: History, max_clients: int = MAX_CLIENTS) -> ReplicatedStat
     return state
 
 
+def snapped(state: ReplicatedState) -> bytes:
+    return b"".join(state.snapshot())
+
+
 def restored(state: ReplicatedState, max_clients: int = MAX_CLIENTS) -> ReplicatedState:
     """Another node that took the snapshot."""
     copy = ReplicatedState(max_clients)

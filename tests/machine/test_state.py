@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.machine.committed import History, replayed, restored, run
+from tests.machine.committed import History, replayed, restored, run, snapped
 from zabzmq.core.errors import StorageError
 from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.machine.operations import (
@@ -80,7 +80,7 @@ def test_a_snapshot_makes_an_equal_state_that_goes_on_equally(
     half = played(before)
     copy = restored(half.state, max_clients=3)
     assert (copy.digest, copy.full_digest(), copy.applied) == (half.state.digest, half.state.digest, half.last)
-    assert copy.snapshot() == half.state.snapshot()
+    assert snapped(copy) == snapped(half.state)
     fresh = replayed(half, max_clients=3)
     for batch in whole.batches[len(half.batches) :]:
         assert copy.apply(batch) == fresh.apply(batch)
@@ -94,7 +94,7 @@ def test_two_nodes_that_applied_the_same_hold_the_same(steps: list[tuple[int, in
     history = played(steps)
     other = replayed(history, max_clients=3)
     assert other.digest == history.state.digest
-    assert other.snapshot() == history.state.snapshot()
+    assert snapped(other) == snapped(history.state)
 
 
 def test_a_repeat_after_a_snapshot_is_still_a_repeat() -> None:
@@ -177,10 +177,10 @@ def test_batches_are_applied_in_order_only() -> None:
 def test_a_batch_that_cannot_be_opened_is_named_and_changes_nothing(data: bytes, count: int) -> None:
     history = History()
     history.register("alice")
-    before = history.state.snapshot()
+    before = snapped(history.state)
     with pytest.raises(CorruptBatch, match=r"batch 1\.2"):
         history.state.apply(history.batch(data=data, count=count))
-    assert history.state.snapshot() == before
+    assert snapped(history.state) == before
 
 
 def whole_snapshot() -> bytes:

@@ -27,6 +27,8 @@ class StateMachine(Protocol):
     @property
     def digest(self) -> int: ...
     def full_digest(self) -> int: ...
-    def snapshot(self) -> bytes: ...
+    def snapshot(self) -> Iterable[bytes]:
+        """Of this moment, whenever and in whichever thread the pieces are taken."""
+
     def restore(self, data: bytes | memoryview) -> None:
         """Become the machine that `snapshot` described. Raises UNREADABLE on damage."""

@@ -120,10 +120,10 @@ class GameMachine:
         return self.full_digest()
 
     def full_digest(self) -> int:
-        return xxh3_64_intdigest(self.snapshot())
+        return xxh3_64_intdigest(encode(self._round))
 
-    def snapshot(self) -> bytes:
-        return encode(self._round)
+    def snapshot(self) -> Iterable[bytes]:
+        return [encode(self._round)]
 
     def restore(self, data: bytes | memoryview) -> None:
         self._round = _decode(data)

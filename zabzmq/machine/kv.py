@@ -27,8 +27,8 @@ from zabzmq.machine.operations import (
     Query,
     Refused,
     Result,
-    encode,
 )
+from zabzmq.machine.pieces import map_pieces
 
 MASK: Final = (1 << 64) - 1
 _EXISTED: Final = Deleted(True)
@@ -96,8 +96,8 @@ class KvMachine:
     def full_digest(self) -> int:
         return sum(item_hash(key, value) for key, value in self._items.items()) & MASK
 
-    def snapshot(self) -> bytes:
-        return encode(self._items)
+    def snapshot(self) -> Iterable[bytes]:
+        return map_pieces(self._items)
 
     def restore(self, data: bytes | memoryview) -> None:
         self._items = _decode(data)

@@ -7,7 +7,7 @@ Clients, sockets and disks are others' business; what the table decides (C2, C3)
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -159,11 +159,14 @@ class ReplicatedState:
         parts = (self.game.full_digest(), self.kv.full_digest(), self.sessions.full_digest())
         return xxh3_64_intdigest(_pack_digests(*parts))
 
-    def snapshot(self) -> list[bytes]:
-        """The exact state at `applied` (L6), in pieces whose concatenation `restore` takes."""
+    def snapshot(self) -> Iterator[bytes]:
+        """The exact state at `applied` (L6), in pieces whose concatenation `restore` takes.
+
+        It is copied here and encoded as the pieces are taken, which may be done in another thread. The first of them
+        are empty, one after each short stretch of work: a moment to let go of what others need.
+        """
         parts = [self.game.snapshot(), self.kv.snapshot(), self.sessions.snapshot()]
-        header = _HEADER.pack(SNAPSHOT_MAGIC, *self.applied, self.digest, *map(len, parts))
-        return [header, *parts]
+        return _pieces(self.applied, self.digest, parts)
 
     def restore(self, data: bytes) -> None:
         """Become the state of a snapshot. Raises StorageError, and is then of no use, if the snapshot is damaged."""
@@ -186,6 +189,21 @@ class ReplicatedState:
         if self.digest != digest:
             raise StorageError(f"snapshot state at {epoch}.{counter} has digest {self.digest:016x}, not {digest:016x}")
         self.applied = Zxid(epoch, counter)
+
+
+def _pieces(applied: Zxid, digest: int, parts: Sequence[Iterable[bytes]]) -> Iterator[bytes]:
+    """The header tells how long the parts are, so they are encoded first."""
+    encoded: list[bytes] = []
+    lengths = []
+    for part in parts:
+        length = 0
+        for piece in part:
+            encoded.append(piece)
+            length += len(piece)
+            yield b""
+        lengths.append(length)
+    yield _HEADER.pack(SNAPSHOT_MAGIC, *applied, digest, *lengths)
+    yield from encoded
 
 
 def _refuse_all(run: Run, name: str, first: Zxid, why: str, text: str) -> AppliedRun:

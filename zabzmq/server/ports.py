@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from zabzmq.core.history import Batch, Epochs, SnapshotMark
@@ -47,8 +47,10 @@ class Storage(Protocol):
         Empty when `after` is below the base or not on this branch, or `upto <= after`.
         """
 
-    def take_snapshot(self, mark: SnapshotMark, pieces: Sequence[bytes]) -> None:
+    def take_snapshot(self, mark: SnapshotMark, pieces: Iterable[bytes]) -> None:
         """Write a snapshot of our own state in the background; SnapshotTaken follows once it is verified and purged.
+
+        The pieces are taken there too; an empty one says that work was done, and that others may be let in.
 
         When it could not be kept (no room, or the history was replaced meanwhile) SnapshotTaken names what is there.
         """

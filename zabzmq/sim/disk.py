@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TypeAlias
 
@@ -207,7 +207,7 @@ class SimDisk:
         self.queue.clear()
         self._ask("quiesce", role)
 
-    def take_snapshot(self, mark: SnapshotMark, pieces: Sequence[bytes]) -> None:
+    def take_snapshot(self, mark: SnapshotMark, pieces: Iterable[bytes]) -> None:
         generation, state = self.generation, b"".join(pieces)
 
         def taken() -> None:

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -201,7 +201,7 @@ class Store:
         if self._being_read:
             self._reader.put(self._forget_readers)
 
-    def take_snapshot(self, mark: SnapshotMark, pieces: Sequence[bytes]) -> None:
+    def take_snapshot(self, mark: SnapshotMark, pieces: Iterable[bytes]) -> None:
         self._background.take(mark, pieces)
 
     # ---- the port: reads -------------------------------------------------------------------------------------------
