@@ -93,7 +93,11 @@ class Node:
         self.snapshot_bytes = snapshot_bytes
         self.failed: str | None = None
         self._deliver_upto: Zxid = peer.delivered
-        self._since_snapshot = (0, 0)  # transactions and bytes applied since the last snapshot was begun
+        # Voters take their snapshots in turn, each a share of the way before the next, so that a quorum of disks and
+        # processors is free for commits meanwhile.
+        turn = peer.voters.ids.index(peer.id) / len(peer.voters.ids)
+        self._head_start = (int(turn * snapshot_txns), int(turn * snapshot_bytes))
+        self._since_snapshot = self._head_start  # transactions and bytes applied since the last one was begun
         self._taking: Zxid | None = None
         self._digests: OrderedDict[Zxid, int] = OrderedDict()
         transport_, storage_ = transport, storage
@@ -245,7 +249,7 @@ class Node:
             return
         if self.state.applied != zxid or zxid < self.peer.history.snapshot:
             self.failed = f"the snapshot at {zxid} holds the state at {self.state.applied}"
-        self._since_snapshot = (0, 0)
+        self._since_snapshot = self._head_start
 
     def _count_for_snapshot(self, batch: Batch) -> None:
         txns, size = self._since_snapshot[0] + batch.count, self._since_snapshot[1] + batch.size

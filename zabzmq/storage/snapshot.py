@@ -28,8 +28,9 @@ _FRAME: Final = Struct("<II")
 _TRAILER: Final = Struct("<IQ")
 _START: Final = len(MAGIC) + _FRAME.size
 _CHUNK: Final = 1 << 20
-_SYNC_EVERY: Final = 8 << 20
-"""So that the log's syncs never wait behind a whole snapshot."""
+_SYNC_EVERY: Final = 1 << 20
+"""So that the log's syncs never wait behind a snapshot: a file system may have to write all that waits, of any file,
+before it can say of one that it is durable."""
 _HEADER_BYTES_MAX: Final = 64 << 20
 
 
