@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tests.sim.stage import Stage
 
 
@@ -21,4 +23,4 @@ def test_voters_take_their_snapshots_in_turn() -> None:
     moments = sorted(moment for each in taken.values() for moment in each[1:])
     assert len(moments) >= 12 and len(set(moments)) == len(moments), "no two at once"
     for each in taken.values():
-        assert {b - a for a, b in zip(each[1:], each[2:], strict=False)} == {20}, "as often as asked for"
+        assert {b - a for a, b in pairwise(each[1:])} == {20}, "as often as asked for"
