@@ -691,6 +691,35 @@ def test_an_isolated_peer_raises_rounds_and_changes_no_leader_when_it_returns() 
     assert ensemble.place(0) == (State.FOLLOWING, Phase.BROADCAST)
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_leader_that_hears_nobody_and_is_heard_by_all_is_not_elected_again(count: int) -> None:
+    """E8: its voters would wait for its answer until discovery_timeout."""
+    ensemble = Ensemble(count)
+    ensemble.start()
+    deaf, began = ensemble.serve(), ensemble.now
+    ensemble.blocked = lambda source, to, message: to == deaf
+    ensemble.run(5000, lambda: ensemble.leader not in (None, deaf))
+    assert ensemble.leader != deaf
+    assert ensemble.now - began < 1000
+    # Once it hears them it follows, and may lead again.
+    ensemble.blocked = lambda source, to, message: False
+    ensemble.serve()
+    ensemble.crash(ensemble.leader)
+    ensemble.serve()
+    assert ensemble.leader == deaf
+
+
+def test_a_leader_whose_quorum_stood_still_leads_again_once_that_is_heard() -> None:
+    ensemble = Ensemble(3)
+    ensemble.start()
+    leader = ensemble.serve()
+    ensemble.blocked = lambda source, to, message: True
+    ensemble.run(1000)
+    assert ensemble.leader is None
+    ensemble.blocked = lambda source, to, message: False
+    assert ensemble.serve() == leader
+
+
 def test_a_minority_elects_nobody() -> None:
     ensemble = Ensemble(5)
     ensemble.start(0, 1)

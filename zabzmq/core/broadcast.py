@@ -82,7 +82,7 @@ class LeaderBroadcast(LeaderSynchronization):
             return
         near = {who for who, learner in self.tenure.learners.items() if learner.joined and learner.echoed_at >= limit}
         if not peer.voters.is_quorum(near | {peer.id}):
-            peer.leave(f"no quorum of echoes within {peer.timing.quorum_timeout:.0f} ms")  # F2
+            peer.leave_unanswered(f"no quorum of echoes within {peer.timing.quorum_timeout:.0f} ms")  # F2
 
     def on_resumed(self) -> None:
         """F5: we may have been deposed while we stood still; a quorum must answer before we do."""

@@ -81,7 +81,7 @@ class LeaderDiscovery(PeerPhase):
         if peer.now - peer.writing_since >= peer.timing.disk_stall:
             peer.leave("the disk is stalled")  # F6
         elif peer.now >= self.give_up_at:
-            peer.leave(f"no quorum of promises within {peer.timing.discovery_timeout:.0f} ms")  # V6
+            peer.leave_unanswered(f"no quorum of promises within {peer.timing.discovery_timeout:.0f} ms")  # V6
 
     def beat(self) -> None:
         """A heartbeat to all, and on the link to learners that do not echo what PUB carries (T9)."""

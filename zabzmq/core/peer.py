@@ -148,6 +148,7 @@ class Peer:
         self.failures = 0  # roles left in a row before BROADCAST (F8)
         self.stable_since = inf
         self.deposed_by_epoch_at = -inf
+        self.unanswered_at = -inf  # when no quorum answered a leader (E8)
         self.promise: Promise | None = None
         self.decided: Vote | None = None
         self.disk_full = False
@@ -366,10 +367,20 @@ class Peer:
         )
 
     def own_vote(self) -> Vote | None:
-        """A vote for myself, of durable values only; None when I may not count (E6, L13, L15)."""
-        if self.disk_full or not (self.epochs.joined or self.may_bootstrap()):
+        """A vote for myself, of durable values only; None when I may not count (E6, L13, L15) or should not lead (E8)."""
+        if self.disk_full or self.is_deaf() or not (self.epochs.joined or self.may_bootstrap()):
             return None
         return Vote(self.process, self.epochs.current, self.history.last)
+
+    def leave_unanswered(self, why: str) -> None:
+        """The same, of a leader to whom no quorum answers: it may be heard by all, and hear nobody."""
+        self.unanswered_at = self.now
+        self.leave(why)
+
+    def is_deaf(self) -> bool:
+        """E8: whether no quorum was heard since none answered. Elected again, we would be waited for in vain."""
+        heard = {p for p, contact in self.contacts.items() if contact.heard_at >= self.unanswered_at}
+        return not self.voters.is_quorum({*heard, self.id})
 
     def all_voters_are_fresh(self) -> bool:
         """Whether no voter heard of, nor this one, has ever accepted an epoch (L13a)."""
