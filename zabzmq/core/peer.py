@@ -367,7 +367,7 @@ class Peer:
         )
 
     def own_vote(self) -> Vote | None:
-        """A vote for myself, of durable values only; None when I may not count (E6, L13, L15) or should not lead (E8)."""
+        """A vote for myself, of durable values only; None when I may not count (E6, L13, L15) or not lead (E8)."""
         if self.disk_full or self.is_deaf() or not (self.epochs.joined or self.may_bootstrap()):
             return None
         return Vote(self.process, self.epochs.current, self.history.last)
