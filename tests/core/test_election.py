@@ -703,10 +703,8 @@ def test_a_leader_that_hears_nobody_and_is_heard_by_all_is_not_elected_again(cou
     assert ensemble.now - began < 1000
     # Once it hears them it follows, and may lead again.
     ensemble.blocked = lambda source, to, message: False
-    ensemble.serve()
-    ensemble.crash(ensemble.leader)
-    ensemble.serve()
-    assert ensemble.leader == deaf
+    ensemble.crash(ensemble.serve())
+    assert ensemble.serve() == deaf
 
 
 def test_a_leader_whose_quorum_stood_still_leads_again_once_that_is_heard() -> None:
