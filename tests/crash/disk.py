@@ -113,6 +113,11 @@ class Recorder(Files, Generic[P]):
             self.trace.append(Write(self._files[fd], b"".join(buffers), offset))
             return super().write(fd, buffers, offset)
 
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        end = self.write(fd, buffers, offset)
+        self.sync_data(fd)
+        return end
+
     def cut(self, fd: int, size: int) -> None:
         with self._lock:
             self.trace.append(Cut(self._files[fd], size))

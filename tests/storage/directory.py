@@ -31,6 +31,9 @@ T = TypeVar("T", bound=Input)
 class QuickFiles(Files):
     """The real disk without its syncs: for tests that are not about them and open hundreds of directories."""
 
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        return self.write(fd, buffers, offset)
+
     def sync(self, fd: int) -> None:
         pass
 
@@ -230,6 +233,11 @@ class FaultyFiles(QuickFiles):
             raise
         return super().write(fd, buffers, offset)
 
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        end = self.write(fd, buffers, offset)
+        self.sync_data(fd)
+        return end
+
     def cut(self, fd: int, size: int) -> None:
         self._call("cut", self._paths[fd])
         super().cut(fd, size)
@@ -323,6 +331,11 @@ class PowerFiles(Files):
             data = b"".join(buffers)
             self._names[self._paths[fd]].data[offset : offset + len(data)] = data
             return super().write(fd, buffers, offset)
+
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        end = self.write(fd, buffers, offset)
+        self.sync_data(fd)
+        return end
 
     def cut(self, fd: int, size: int) -> None:
         with self._lock:

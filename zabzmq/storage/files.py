@@ -20,6 +20,8 @@ RECORD: Final = "synced"
 """The directory of that record, in a data directory."""
 _BUFFERS_MAX: Final = 1024
 """IOV_MAX: the kernel takes no more in one call."""
+_DSYNC: Final[int] = getattr(os, "RWF_DSYNC", 0)
+"""Makes a write return when its data can be read back whatever happens, as fdatasync after it would."""
 
 
 class Files:
@@ -66,6 +68,20 @@ class Files:
         except OSError as error:
             raise self._named(error, fd) from None
         return offset
+
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        """`write` and `sync_data`. In one system call where there is one for it: a thread that returns from a call
+        must wait for the interpreter, which the loop's thread may hold."""
+        if _DSYNC and len(buffers) <= _BUFFERS_MAX:
+            size = sum(map(len, buffers))
+            try:
+                if os.pwritev(fd, buffers, offset, _DSYNC) == size:
+                    return offset + size
+            except OSError as error:
+                raise self._named(error, fd) from None
+        end = self.write(fd, buffers, offset)  # after a short write all of it again, which says why
+        self.sync_data(fd)
+        return end
 
     def cut(self, fd: int, size: int) -> None:
         try:

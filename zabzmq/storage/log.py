@@ -106,8 +106,7 @@ class Log:
             buffers += (head, payload)
             places.append(end)
             end += len(head) + len(payload)
-        self._files.write(fd, buffers, segment.size)
-        self._files.sync_data(fd)
+        self._files.write_synced(fd, buffers, segment.size)
         with self._lock:
             for batch, place in zip(batches, places, strict=True):
                 segment.mark(batch.prev, place)

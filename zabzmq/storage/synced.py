@@ -235,6 +235,11 @@ class SyncedFiles(Files):
         assert offset >= self._record.sizes.get(self._name(self._paths[fd]), 0), "what is synced is never overwritten"
         return super().write(fd, buffers, offset)
 
+    def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        end = self.write(fd, buffers, offset)
+        self.sync_data(fd)
+        return end
+
     def sync(self, fd: int) -> None:
         size = os.fstat(fd).st_size
         self._wait()
