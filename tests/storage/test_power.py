@@ -240,3 +240,44 @@ def test_what_a_killed_process_had_not_synced_is_synced_before_it_is_spoken_of(t
         recover(target, QuickFiles(), check)
         shutil.rmtree(target)
         shutil.rmtree(tmp_path / f"{cut_at}")
+
+
+class RenamesNoted(PowerFiles):
+    """Knows after how many changes CURRENT was replaced."""
+
+    def __init__(self, root: Path, cut_at: int | None = None) -> None:
+        super().__init__(root, cut_at)
+        self.replaced: list[int] = []
+
+    def rename(self, old: str, new: str) -> None:
+        super().rename(old, new)
+        if new.endswith("CURRENT"):
+            self.replaced.append(self.changes)
+
+
+def test_what_a_killed_process_replaced_is_kept_until_what_replaced_it_is_durable(tmp_path: Path, image: bytes) -> None:
+    """D5, L12: killed between the rename of CURRENT and its sync, and the power goes while it recovers."""
+    (tmp_path / "whole").mkdir()
+    whole = RenamesNoted(tmp_path / "whole")
+    Script(tmp_path / "whole" / "node-0", whole, image).run()
+    assert len(whole.replaced) == 2, "at the first start, and with the installed snapshot"
+    for cut_at in whole.replaced:
+        finished = False
+        for second in range(100):
+            place = tmp_path / f"{cut_at}-{second}"
+            script, files = cut_script(place, image, cut_at)
+            files.outlive_the_process()
+            files.cut_at = files.changes + second
+            try:
+                Directory(script.path, promised=False, files=files, segment_bytes=600).store.close()
+            except (PowerCut, AssertionError):
+                assert files.is_off
+            for dice in (None, Random(second)):
+                target = tmp_path / f"{cut_at}-{second}-{dice is None}"
+                files.leave(target, dice)
+                recover(target, QuickFiles(), script.check)
+                shutil.rmtree(target)
+            shutil.rmtree(place)
+            if finished := not files.is_off:
+                break
+        assert finished

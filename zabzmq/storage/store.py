@@ -322,6 +322,8 @@ def _recover(
         raise StorageError(f"{directory}: missing, but CURRENT names it. {advice(directory)}")
     found = recovery.recover(directory, cluster, meta.life, meta.closed, warn)
     epochs = _repair(meta_path, meta.epochs, found.history)
+    # CURRENT may be in the page cache only, if the process before died there: what it replaced must not go before (D5).
+    files.sync_dir(path)
     recovery.clean_up(files, path, generation)
     recovery.settle(files, directory, found, meta.closed is not None, warn)
     # The log first, META after it (D1); and the new incarnation before anything is said (1.2).
