@@ -9,7 +9,7 @@ import pytest
 from tests.core.ensemble import Ensemble
 from tests.core.one import One, batch, process
 from zabzmq.core.effects import Append, SaveEpochs
-from zabzmq.core.history import Admit, Epochs, History
+from zabzmq.core.history import Admit, Batch, Epochs, History
 from zabzmq.core.inputs import LinkLost, LinkUp
 from zabzmq.core.messages import (
     Ack,
@@ -24,6 +24,7 @@ from zabzmq.core.messages import (
     Phase,
     Propose,
     State,
+    SyncTxns,
     UpToDate,
 )
 from zabzmq.core.timing import Timing
@@ -549,3 +550,42 @@ def test_those_who_lost_their_disks_wait_for_a_survivor_even_when_they_are_a_quo
     assert ensemble.serve() == 0
     ensemble.run(200)
     assert {ensemble.last(i) for i in range(3)} == {Zxid(1, 1)}
+
+
+# ---- a disk that was lost, replaced, and put back ------------------------------------------------------------------
+
+
+def replaced() -> tuple[Batch, ...]:
+    """Admitted once under this life, and then under another."""
+    own = batch(1, 1, ZERO, admit=Admit(PeerId(0), 100))
+    return own, batch(1, 2, own.last, admit=Admit(PeerId(0), 777))
+
+
+def test_a_replaced_life_that_knows_it_neither_votes_nor_claims_to_have_joined() -> None:
+    """L18, E6"""
+    one = One(0, batches=replaced())
+    assert one.peer.own_vote() is None
+    one.follow()
+    assert one.sent(FollowerInfo)[-1].joined is False
+    assert not one.sent(Notification)[-1].joined
+
+
+def test_a_replaced_life_is_unjoined_before_it_acknowledges_newleader_and_until_it_is_admitted_again() -> None:
+    """L18, L13b: by the last ADMIT; neither an earlier one nor one that is not committed yet makes it count."""
+    one = One(0)
+    link = one.follow()
+    one.promise(link)
+    assert one.sent(AckEpoch)[-1].counted, "nothing here tells of the other disk yet"
+    one.hear(1, SyncTxns(2, replaced()), link)
+    one.hear(1, NewLeader(2, Zxid(1, 2)), link)
+    again = batch(2, 1, Zxid(1, 2), admit=Admit(PeerId(0), 100))
+    one.hear(1, Propose(2, (again,), Zxid(1, 2)), link)
+    assert one.sent(AckNewLeader) == []
+    one.disk()
+    assert one.sent(AckNewLeader) != [] and one.epochs == Epochs(2, 2, False)
+    one.hear(1, UpToDate(2, Zxid(1, 2)), link)
+    one.disk()
+    assert one.delivered == Zxid(1, 2) and not one.epochs.joined and not one.peer.counts
+    one.hear(1, Commit(2, Zxid(2, 1)))
+    one.disk()
+    assert one.epochs == Epochs(2, 2, True) and one.sent(Joined) == [Joined(2)] and one.peer.counts

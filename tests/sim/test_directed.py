@@ -113,6 +113,93 @@ def test_counting_the_promise_of_a_replaced_life_is_caught() -> None:
     assert "LeaderCompleteness" in {violation.name for violation in on.world.violations}
 
 
+def replaced_and_put_back(on: Stage) -> tuple[PeerId, PeerId]:
+    """B's disk is lost and another one admitted; then the first is put back."""
+    on.start()
+    a = on.leader()
+    b, c = (peer for peer in on.peers if peer != a)
+    on.commit(a, 3)
+    on.power_off(b)
+    old = on.world.wipe(b)
+    on.start(b)
+    on.until(lambda: on.world.platters[b].epochs.joined)
+    on.commit(a)
+    on.power_off(b)
+    on.world.wipe(b, old)
+    return b, c
+
+
+def two_disks_of_one_voter(on: Stage) -> tuple[PeerId, PeerId, Zxid]:
+    """B's second disk and C commit w in an epoch that A, which stood still, has not heard of; then B's first disk
+    is put back, and A, which still leads the epoch before, has just proposed to admit it again."""
+    on.start()
+    a = on.leader()
+    b, c = (peer for peer in on.peers if peer != a)
+    on.commit(a, 3)
+    on.power_off(b)
+    old = on.world.wipe(b)
+    on.start(b)
+    on.until(lambda: on.world.platters[b].epochs.joined)
+    on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
+    on.commit(a)
+    on[a].pause()
+    on.until(lambda: on.established(b, c) is not None)
+    leader = on.established(b, c)
+    assert leader is not None
+    on.play(50)
+    before = on.synced(leader)
+    on.write(leader)
+    on.until(
+        lambda: min(on.synced(b), on.synced(c)) > before and on.synced(leader) in on.world.watcher.committed_places
+    )
+    w = on.synced(leader)
+    on.power_off(b, c)
+    on.world.wipe(b, old)
+    on.start(b)
+    on[a].resume()
+    return a, c, w
+
+
+def test_an_old_disk_put_back_does_not_count_before_it_is_admitted_again() -> None:
+    """L18, L13b: neither by its own META, which says joined, nor by an ADMIT that is not committed."""
+    for seed in range(1, 4):
+        on = Stage(seed=seed)
+        a, c, w = two_disks_of_one_voter(on)
+        assert on.play(6000)
+        assert on.established() is None, "A and a disk that knows nothing of the epoch after A's"
+        on.start(c)
+        on.leader()
+        on.until(lambda: on.synced(a) >= w)  # noqa: B023
+        assert not on.world.violations
+
+
+def test_an_old_disk_that_counts_itself_is_caught() -> None:
+    named = set()
+    with MUTANTS["a replaced life counts itself"].broken():
+        for seed in range(1, 4):
+            on = Stage(seed=seed)
+            two_disks_of_one_voter(on)
+            on.play(6000)
+            named |= {violation.name for violation in on.world.violations}
+    assert {"Leadership2", "CommittedStable"} <= named
+
+
+def test_an_old_disk_put_back_is_a_full_voter_again_once_it_is_admitted() -> None:
+    """L13b: it says JOINED as any other does, and the leader goes on with it alone."""
+    on = Stage()
+    b, c = replaced_and_put_back(on)
+    on.start(b)
+    leader = on.leader()
+    on.until(lambda: not on.world.platters[b].epochs.joined, 2000)
+    on.until(lambda: on.world.platters[b].epochs.joined, 2000)
+    on.play(100)
+    on.power_off(c if leader != c else next(peer for peer in on.peers if peer not in (b, c)))
+    before = on[leader].node.peer.phase.epoch
+    on.commit(leader, 3)
+    assert on.play(2000)
+    assert on[leader].node.peer.is_established and on[leader].node.peer.phase.epoch == before
+
+
 def promised_elsewhere(on: Stage) -> tuple[PeerId, PeerId, PeerId]:
     """X is slow to promise itself an epoch; meanwhile Y promises that very number to Z, which dies; Y comes to X."""
     y, x, z = on.peers

@@ -339,8 +339,11 @@ class LearnerBroadcast(LearnerSynchronization):
     def _look_for_admission(self) -> None:
         """L13b: joined when an ADMIT of our own life is applied here, durably, and only then told."""
         peer = self.peer
-        mine = Admit(peer.id, peer.process.life)
-        if not self.joining and any(admit == mine and zxid <= peer.delivered for zxid, admit in peer.history.admits):
+        if self.joining:
+            return
+        # The last one, not any: of a disk that was lost, replaced and put back, an earlier one tells nothing (L18).
+        admitted = next((found for found in reversed(peer.history.admits) if found[1].peer == peer.id), None)
+        if admitted is not None and admitted[1].life == peer.process.life and admitted[0] <= peer.delivered:
             self.joining = True
             peer.save_epochs(peer.epochs._replace(joined=True))
 

@@ -51,7 +51,7 @@ class LeaderDiscovery(PeerPhase):
 
     def begin(self) -> None:
         self.give_up_at = self.peer.now + self.peer.timing.discovery_timeout
-        self.joined_before = self.peer.epochs.joined
+        self.joined_before = self.peer.counts
         for source, link, info in self.waiting:
             self.on_link_message(source, link, info)
             if self.peer.phase is not self:
@@ -157,7 +157,7 @@ class LeaderDiscovery(PeerPhase):
             return
         fresh = peer.all_voters_are_fresh()
         here = {p for p, learner in tenure.learners.items() if learner.joined or fresh}
-        if peer.epochs.joined or fresh:
+        if peer.counts or fresh:
             here.add(peer.id)
         if not peer.voters.is_quorum(here):
             return
@@ -325,9 +325,7 @@ class LearnerDiscovery(PeerPhase):
         if link == self.link:
             peer = self.peer
             peer.n_seq += 1
-            info = FollowerInfo(
-                peer.epochs.accepted, peer.max_epoch_seen, peer.epochs.joined, peer.config_id, peer.n_seq
-            )
+            info = FollowerInfo(peer.epochs.accepted, peer.max_epoch_seen, peer.counts, peer.config_id, peer.n_seq)
             peer.emit(Send(link, info))
 
     def on_link_lost(self, link: LinkId, why: str) -> None:
@@ -378,7 +376,7 @@ class LearnerDiscovery(PeerPhase):
             # V1: the promise is given, perhaps to another. It counts again only for the very same process.
             promise = peer.promise
             same = promise is not None and (promise.leader, promise.epoch) == (self._leader, info.epoch)
-            self._acknowledge(link, info, counted=same and peer.epochs.joined)
+            self._acknowledge(link, info, counted=same and peer.counts)
         else:
             self.saving = info
             self.give_up_at = peer.now + peer.timing.discovery_timeout
@@ -387,7 +385,7 @@ class LearnerDiscovery(PeerPhase):
 
     def on_epochs_saved(self, epochs: Epochs) -> None:
         assert self.saving is not None and self.link is not None, "a promise outlived its link"
-        self._acknowledge(self.link, self.saving, counted=epochs.joined)
+        self._acknowledge(self.link, self.saving, counted=self.peer.counts)
 
     def _acknowledge(self, link: LinkId, info: LeaderInfo, *, counted: bool) -> None:
         peer = self.peer

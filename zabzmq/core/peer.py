@@ -303,6 +303,11 @@ class Peer:
         self.emit(Quiesce(self.role))
         self._enter(_Quiescing(self), why)
 
+    def leave_unanswered(self, why: str) -> None:
+        """The same, of a leader to whom no quorum answers: it may be heard by all, and hear nobody."""
+        self.unanswered_at = self.now
+        self.leave(why)
+
     def fail(self, why: str) -> None:
         """FAILED, for good: going on could turn a fault into a wrong answer."""
         self.emit(Fail(why))
@@ -361,26 +366,27 @@ class Peer:
             vote,
             phase.leader,
             self.epochs.current,
-            self.epochs.joined,
+            self.counts,
             self.config_id,
             self.n_seq,
         )
 
     def own_vote(self) -> Vote | None:
         """A vote for myself, of durable values only; None when I may not count (E6, L13, L15) or not lead (E8)."""
-        if self.disk_full or self.is_deaf() or not (self.epochs.joined or self.may_bootstrap()):
+        if self.disk_full or self.is_deaf() or not (self.counts or self.may_bootstrap()):
             return None
         return Vote(self.process, self.epochs.current, self.history.last)
-
-    def leave_unanswered(self, why: str) -> None:
-        """The same, of a leader to whom no quorum answers: it may be heard by all, and hear nobody."""
-        self.unanswered_at = self.now
-        self.leave(why)
 
     def is_deaf(self) -> bool:
         """E8: whether no quorum was heard since none answered. Elected again, we would be waited for in vain."""
         heard = {p for p, contact in self.contacts.items() if contact.heard_at >= self.unanswered_at}
         return not self.voters.is_quorum({*heard, self.id})
+
+    @property
+    def counts(self) -> bool:
+        """Joined, and by our own history not replaced since: an old disk put back never knew those promises (L18)."""
+        replaced = self.history.last_admit(self.id) not in (None, self.process.life)
+        return self.epochs.joined and (not replaced or self.unsafe_rejoin_empty)
 
     def all_voters_are_fresh(self) -> bool:
         """Whether no voter heard of, nor this one, has ever accepted an epoch (L13a)."""

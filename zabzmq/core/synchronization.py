@@ -300,6 +300,7 @@ class LearnerSynchronization(PeerPhase):
         self.snapshot_size = 0
         self.snapshot_got = 0
         self.snapshot_installing: Zxid | None = None
+        self.accepting: Epochs | None = None  # what META says when this epoch is accepted
 
     def begin(self) -> None:
         following, now = self.following, self.peer.now
@@ -481,9 +482,12 @@ class LearnerSynchronization(PeerPhase):
         if self.following.cut is not None or self.snapshot is not None or cut != peer.history.last:
             raise RemoteProtocolError(f"NEWLEADER with cut {cut}, but {peer.history.last} was sent")
         self.following.cut = cut
-        if peer.epochs.current < self.following.epoch:
+        # L18: whoever finds its own life replaced is un-joined from here on, until it is admitted again: an ADMIT
+        # that is not committed yet must not make it count.
+        self.accepting = peer.epochs._replace(current=self.following.epoch, joined=peer.counts)
+        if peer.epochs != self.accepting:
             # S3: behind the history in the writer's one queue, so it is on disk only after all of it.
-            peer.save_epochs(peer.epochs._replace(current=self.following.epoch))
+            peer.save_epochs(self.accepting)
         self._accept()
 
     def _accept(self) -> None:
@@ -491,7 +495,7 @@ class LearnerSynchronization(PeerPhase):
         peer = self.peer
         if self.following.accepted or self.following.cut is None or self.snapshot_installing is not None:
             return
-        if peer.durable < self.following.cut or peer.epochs.current != self.following.epoch:
+        if peer.durable < self.following.cut or peer.epochs != self.accepting:
             return
         self.following.accepted = True
         peer.emit(Send(self.link, AckNewLeader(self.following.epoch, self.following.cut)))

@@ -447,6 +447,9 @@ MUTANTS: dict[str, Mutant] = {
         Mutant(
             "promise of a replaced life", "L18", _swap(LeaderDiscovery, "was_replaced", lambda self, learner: False)
         ),
+        Mutant(
+            "a replaced life counts itself", "L18", _swap(Peer, "counts", property(lambda self: self.epochs.joined))
+        ),
         Mutant("dedupe table left out of the snapshot", "C2", snapshot_without_sessions),
         Mutant("wall-order read", "C5", _swap(LeaderBroadcast, "on_read", _read_at_once)),
     )
