@@ -6,20 +6,24 @@ and got no processor left out). Meanwhile clients count, write
 and read through every node, and a monitor looks on. At the end nothing acknowledged is missing, nothing was done
 twice, the history is linearizable, the monitor has every commit once and in order, and five digests are equal.
 
-Clocks are not turned back: no rule reads one but the monotonic, which cannot be.
+The wall clock of every node jumps by years all the while (disguise.py): no rule reads one but the monotonic, which
+nobody can turn. With namespaces (places.py) partitions are packets that are lost, and disks are small ones that get
+full; without, nodes throw away what they hear.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.chaos.harness import Cluster, Watcher, Worker, now_ms, wait_for
+from tests.chaos.harness import Cluster, Watcher, Worker, free_base_port, now_ms, wait_for
+from tests.chaos.places import Namespaces, SmallDisks, config_in
 from zabzmq.cli.asking import NoAnswer, post
 from zabzmq.client.call import Outcome
 from zabzmq.client.client import Client
@@ -27,6 +31,7 @@ from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.core.timing import Timing
 from zabzmq.machine.operations import KvQuery, KvValue, Put
 from zabzmq.net.client_wire import NodeStatus
+from zabzmq.server.config import Config
 from zabzmq.server.observe_token import shared_token
 from zabzmq.trace.checker import check_history
 
@@ -34,7 +39,9 @@ COMMIT_S: Final = 2.0
 CAUGHT_UP_S: Final = 15.0
 PAUSE_S: Final = 2.2 * Timing().peer_timeout / 1000
 """Longer than two time-outs."""
+PARTITIONS: Final = frozenset({"cut off the leader", "partition", "cut one way"})
 COUNTERS: Final = 3
+NODES: Final = 5
 
 
 @dataclass
@@ -68,12 +75,38 @@ class Burnt:
         )
 
 
+class DisguisedSupervisor(Supervisor):
+    """Starts nodes in disguise, and each in its namespace."""
+
+    def __init__(self, config: Config, namespaces: Namespaces | None) -> None:
+        super().__init__(config, ["--allow-faults"])
+        self._directory = config.log_dir
+        self._namespaces = namespaces
+        self._listens = config.listen
+
+    def fails(self, node: int) -> Path:
+        """The next sync of this node fails once this is there."""
+        return self._directory / f"fails-{node}"
+
+    def command(self, node: int, options: Sequence[str]) -> list[str]:
+        self.fails(node).unlink(missing_ok=True)
+        python, _, _, *rest = super().command(node, options)
+        command = [python, "-m", "tests.chaos.disguise", str(self.fails(node)), *rest]
+        if self._namespaces is None:
+            return command
+        return ["ip", "netns", "exec", self._namespaces.name(node), *command, "--host", self._listens(node).host]
+
+
 class BurningCluster(Cluster):
     """Nodes that can be told to disturb their own messages and disks."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.supervisor = Supervisor(self.config, ["--allow-faults"])
+    supervisor: DisguisedSupervisor
+
+    def __init__(self, directory: Path, namespaces: Namespaces | None = None) -> None:
+        config = config_in(namespaces, NODES, directory, free_base_port(NODES)) if namespaces is not None else None
+        super().__init__(directory, NODES, config)
+        self.namespaces = namespaces
+        self.supervisor = DisguisedSupervisor(self.config, namespaces)
         self._token = shared_token(self.config.log_dir)
 
     def fault(self, node: int, table: dict[str, Any]) -> None:
@@ -92,6 +125,9 @@ class BurningCluster(Cluster):
 
     def cut(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Nothing of `a` is heard at `b`, for every pair (a, b); all other cuts end."""
+        if self.namespaces is not None:
+            self.namespaces.cut(pairs)
+            return
         heard_not: dict[int, set[int]] = {node: set() for node in self.config.ids}
         for a, b in pairs:
             heard_not[b].add(a)
@@ -100,14 +136,15 @@ class BurningCluster(Cluster):
 
 
 class Episode:
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, namespaces: Namespaces | None = None) -> None:
         self.dice = Random(seed)
-        self.cluster = BurningCluster(directory)
+        self.cluster = BurningCluster(directory, namespaces)
+        self.disks = SmallDisks(self.cluster.config) if namespaces is not None else None
         self.burnt = Burnt(episodes=1)
 
     def run(self, acts: int | list[str], clients: int = 2) -> Burnt:
         """So many acts, drawn; or these."""
-        with self.cluster as cluster:
+        with self.disks or nullcontext(), self.cluster as cluster:
             cluster.leader()
             wait_for(self._all_serve, 60, "all nodes to serve")
             workers = [Worker(cluster, i, COUNTERS, value_bytes=200, outstanding=12) for i in range(clients)]
@@ -143,6 +180,8 @@ class Episode:
             "power cut": self._power_cut,
             "power cut of all": self._power_cut_all,
             "slow disk": self._slow_disk,
+            "failing sync": self._failing_sync,
+            **({"full disk": self._full_disk} if self.disks is not None else {}),
         }
 
     # ---- one act
@@ -151,6 +190,8 @@ class Episode:
         try:
             self.acts[name]()
             self._commit(prober, name)
+            if name in PARTITIONS:
+                time.sleep(self.dice.uniform(0, PAUSE_S))  # not to wait for anything: some are noticed, some are not
             self._heal()
             self._caught_up(name)
         except AssertionError as error:
@@ -169,6 +210,8 @@ class Episode:
 
     def _heal(self) -> None:
         supervisor = self.cluster.supervisor
+        if self.disks is not None:
+            self.disks.make_room()
         for node in supervisor.paused:
             supervisor.resume(node)
         supervisor.start_all()
@@ -237,11 +280,11 @@ class Episode:
 
     def _storm(self) -> None:
         """One after another, most of them in the middle of their start."""
-        for _ in range(6):
+        for _ in range(12):
             node = self.dice.choice(self.cluster.config.ids)
             self._kill(node)
             self.cluster.supervisor.start(node)
-            time.sleep(self.dice.uniform(0, 0.6))  # not to wait for anything: to hit it somewhere
+            time.sleep(self.dice.uniform(0, 0.5))  # not to wait for anything: to hit it somewhere
 
     def _pause(self, *nodes: int) -> None:
         """For longer than two time-outs; what is done then is done with old news."""
@@ -280,10 +323,11 @@ class Episode:
         self.burnt.done["partitions"] += 1
 
     def _flap(self) -> None:
-        for _ in range(3):
+        for _ in range(4):
             self._split(self.dice.sample(list(self.cluster.config.ids), self.dice.choice((1, 2))))
-            time.sleep(self.dice.uniform(0, 0.5))
+            time.sleep(self.dice.uniform(0, 0.4))
             self.cluster.cut([])
+            time.sleep(self.dice.uniform(0, 0.2))
 
     def _power_cut(self) -> None:
         leader, others = self._followers(1)
@@ -307,6 +351,24 @@ class Episode:
         for node in (leader, *others):
             self.cluster.fault(node, {"disk_ms": 150})
         self.burnt.done["slow disks"] += 2
+
+    def _failing_sync(self) -> None:
+        """Of the leader or of a follower: the kernel says that a sync has failed, once (L14)."""
+        leader, others = self._followers(1)
+        node = self.dice.choice((leader, *others))
+        supervisor = self.cluster.supervisor
+        supervisor.fails(node).touch()
+        wait_for(lambda: node not in supervisor.running(), 30, f"end of node {node} after its sync has failed")
+        assert supervisor.codes[node] > 0, f"node {node} ended with {supervisor.codes[node]}"
+        self.burnt.done["failed syncs"] += 1
+
+    def _full_disk(self) -> None:
+        """Of the leader and another (L15)."""
+        assert self.disks is not None
+        leader, others = self._followers(1)
+        for node in (leader, *others):
+            self.disks.fill(node)
+        self.burnt.done["full disks"] += 2
 
     # ---- the end
 

@@ -70,8 +70,8 @@ def is_free(port: int) -> bool:
 class Cluster:
     """Five (or so) real processes, and questions about them."""
 
-    def __init__(self, directory: Path, nodes: int = 5) -> None:
-        self.config: Config = load(
+    def __init__(self, directory: Path, nodes: int = 5, config: Config | None = None) -> None:
+        self.config: Config = config or load(
             base_port=free_base_port(nodes),
             nodes=nodes,
             data_dir=directory / "data",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.fire import Episode
 
-ACTS = ["power cut of all", "pause the leader", "cut off the leader", "kill a minority", "cut one way"]
+ACTS = ["power cut of all", "pause the leader", "cut off the leader", "kill a minority", "cut one way", "failing sync"]
 
 
 def test_under_fire_nothing_is_lost_and_a_majority_goes_on(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Supervisor:
         words.parent.mkdir(parents=True, exist_ok=True)
         with words.open("wb") as errors:
             self._processes[node] = subprocess.Popen(
-                node_command(self._config, node, (*self._options, *options)),
+                self.command(node, (*self._options, *options)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -70,6 +70,10 @@ class Supervisor:
                 # Ctrl-C in the terminal is the supervisor's: it stops them in order.
                 start_new_session=True,
             )
+
+    def command(self, node: int, options: Sequence[str]) -> list[str]:
+        """How this node is started."""
+        return node_command(self._config, node, options)
 
     def start_all(self) -> None:
         for node in self._config.ids:
