@@ -40,6 +40,8 @@ CAUGHT_UP_S: Final = 15.0
 PAUSE_S: Final = 2.2 * Timing().peer_timeout / 1000
 """Longer than two time-outs."""
 PARTITIONS: Final = frozenset({"cut off the leader", "partition", "cut one way"})
+OFTEN: Final = {"kill all": 2, "crash storm": 3, "pause two followers": 3}
+"""How much more often than the other acts: most happens in these."""
 COUNTERS: Final = 3
 NODES: Final = 5
 
@@ -147,13 +149,13 @@ class Episode:
         with self.disks or nullcontext(), self.cluster as cluster:
             cluster.leader()
             wait_for(self._all_serve, 60, "all nodes to serve")
-            workers = [Worker(cluster, i, COUNTERS, value_bytes=200, outstanding=12) for i in range(clients)]
+            workers = [Worker(cluster, i, COUNTERS, value_bytes=200, outstanding=4) for i in range(clients)]
             watcher = Watcher(cluster)
             threads: list[Watcher | Worker] = [watcher, *workers]
             for thread in threads:
                 thread.start()
             with cluster.client("prober") as prober:
-                for name in self.dice.choices(list(self.acts), k=acts) if isinstance(acts, int) else acts:
+                for name in self._drawn(acts) if isinstance(acts, int) else acts:
                     self._act(name, prober)
                     failed = [thread.error for thread in threads if thread.error is not None]
                     assert not failed, failed
@@ -162,6 +164,10 @@ class Episode:
             wait_for(cluster.agreed, 2 * CAUGHT_UP_S, "agreement of all five nodes")
             self._judge(workers, watcher)
         return self.burnt
+
+    def _drawn(self, count: int) -> list[str]:
+        names = list(self.acts)
+        return self.dice.choices(names, [OFTEN.get(name, 1) for name in names], k=count)
 
     @property
     def acts(self) -> dict[str, Callable[[], None]]:
