@@ -578,14 +578,17 @@ def test_a_replaced_life_is_unjoined_before_it_acknowledges_newleader_and_until_
     assert one.sent(AckEpoch)[-1].counted, "nothing here tells of the other disk yet"
     one.hear(1, SyncTxns(2, replaced()), link)
     one.hear(1, NewLeader(2, Zxid(1, 2)), link)
-    again = batch(2, 1, Zxid(1, 2), admit=Admit(PeerId(0), 100))
-    one.hear(1, Propose(2, (again,), Zxid(1, 2)), link)
+    one.disk(1)
     assert one.sent(AckNewLeader) == []
     one.disk()
     assert one.sent(AckNewLeader) != [] and one.epochs == Epochs(2, 2, False)
     one.hear(1, UpToDate(2, Zxid(1, 2)), link)
     one.disk()
     assert one.delivered == Zxid(1, 2) and not one.epochs.joined and not one.peer.counts
+    again = batch(2, 1, Zxid(1, 2), admit=Admit(PeerId(0), 100))
+    one.hear(1, Propose(2, (again,), Zxid(1, 2)), link)
+    one.disk()
+    assert not one.epochs.joined and not one.peer.counts
     one.hear(1, Commit(2, Zxid(2, 1)))
     one.disk()
     assert one.epochs == Epochs(2, 2, True) and one.sent(Joined) == [Joined(2)] and one.peer.counts

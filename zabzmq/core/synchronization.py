@@ -484,7 +484,8 @@ class LearnerSynchronization(PeerPhase):
         self.following.cut = cut
         # L18: whoever finds its own life replaced is un-joined from here on, until it is admitted again: an ADMIT
         # that is not committed yet must not make it count.
-        self.accepting = peer.epochs._replace(current=self.following.epoch, joined=peer.counts)
+        current = max(peer.epochs.current, self.following.epoch)
+        self.accepting = peer.epochs._replace(current=current, joined=peer.counts)
         if peer.epochs != self.accepting:
             # S3: behind the history in the writer's one queue, so it is on disk only after all of it.
             peer.save_epochs(self.accepting)
