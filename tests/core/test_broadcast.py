@@ -731,6 +731,20 @@ def test_echoes_of_a_quorum_keep_the_leader() -> None:
     assert one.place == (State.LOOKING, Phase.QUIESCE)
 
 
+def test_a_link_that_blinks_costs_no_leadership_before_its_last_echo_is_old() -> None:
+    """F2, F4, E2: with one voter down, the other has quorum_timeout to come back."""
+    one, links = leading()
+    one.step(LinkLost(links[1], "reset"))
+    for _ in range(10):
+        one.wait(60)
+        echo(one, links[0])
+    one.step(LinkLost(links[0], "reset"))
+    one.wait(350)
+    assert one.place == LEADING
+    one.wait(120)
+    assert one.place == LEAVING
+
+
 def test_acks_are_as_good_as_echoes() -> None:
     """F2"""
     one, links = leading()

@@ -437,12 +437,14 @@ def test_uncounted_promises_do_count_for_newleader() -> None:
     assert one.place == ESTABLISHED
 
 
-@pytest.mark.parametrize("fault", ["no links", "no progress"])
+@pytest.mark.parametrize("fault", ["no links", "no voters", "no progress"])
 def test_synchronization_without_success_ends(fault: str) -> None:
-    """B12"""
+    """B12. Who does not count (V5) is no voter here."""
     one = leader_of(*OURS)
-    if fault == "no links":
+    if fault != "no progress":
         one.step(LinkLost(one.link(1), "reset"))
+        if fault == "no voters":
+            one.info(2, joined=False)
         one.wait(430)
         assert one.place == LEADING
         one.wait(70)

@@ -37,7 +37,7 @@ KNOWN = {  # nodes, seed, and what must be among the promises it breaks
     "failed write believed": (3, 9, "DurableBeforeAck"),
     "snapshot of what is not applied": (3, 0, "AppliedBound"),
     "dedupe table left out of the snapshot": (3, 0, "DigestAgreement"),
-    "promise forgotten": (3, 44, "DurableBeforeAck"),
+    "promise forgotten": (3, 496, "DurableBeforeAck"),
 }
 
 

@@ -26,7 +26,7 @@ from zabzmq.core.messages import (
     UpToDate,
 )
 from zabzmq.core.synchronization import LeaderSynchronization, LearnerSynchronization
-from zabzmq.core.zxid import LinkId, ProcessId, Zxid
+from zabzmq.core.zxid import LinkId, PeerId, ProcessId, Zxid
 
 if TYPE_CHECKING:
     from zabzmq.core.peer import Peer
@@ -55,6 +55,7 @@ class LeaderBroadcast(LeaderSynchronization):
         self.confirmed_seq = 0  # the heartbeat up to which a quorum has echoed
         self.fresh_seq = 0  # F5: nothing is committed or answered before this heartbeat is echoed by a quorum
         self.resigning = False
+        self.echoed_before: dict[PeerId, float] = {}  # by voters whose link was lost since (F2)
         self.commit_due = inf  # when the watermark is published, unless proposals have carried it to everyone by then
         peer.deliver()
         for learner in list(self.tenure):
@@ -81,8 +82,15 @@ class LeaderBroadcast(LeaderSynchronization):
         if self.established_at > limit:
             return
         near = {who for who, learner in self.tenure.learners.items() if learner.joined and learner.echoed_at >= limit}
+        near |= {who for who, echoed_at in self.echoed_before.items() if echoed_at >= limit}
         if not peer.voters.is_quorum(near | {peer.id}):
             peer.leave_unanswered(f"no quorum of echoes within {peer.timing.quorum_timeout:.0f} ms")  # F2
+
+    def drop(self, learner: Learner, why: str) -> None:
+        """F4: an echo grows no older for the loss of its link, so a link that blinks costs no leadership by itself."""
+        if learner.joined:
+            self.echoed_before[learner.process.peer] = learner.echoed_at
+        super().drop(learner, why)
 
     def on_resumed(self) -> None:
         """F5: we may have been deposed while we stood still; a quorum must answer before we do."""
@@ -211,7 +219,6 @@ class LeaderBroadcast(LeaderSynchronization):
     def on_synchronized(self, learner: Learner) -> None:
         """S8: a latecomer learns what is committed now, not what it acked; a wiped one is to be admitted (L13b)."""
         peer = self.peer
-        learner.up_to_date = True
         self._advance()
         if peer.phase is not self:
             return

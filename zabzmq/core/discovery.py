@@ -209,7 +209,7 @@ class LeaderDiscovery(PeerPhase):
         if self.was_replaced(learner):
             peer.report("drop", why="promise of a life that was replaced (L18)", type="AckEpoch", peer=who)
             return
-        tenure.promised[who] = Promised(learner.process.life, learner.info.joined, ack.current_epoch)
+        tenure.promised[who] = Promised(learner.info.joined, ack.current_epoch)
         self._count_promises()
 
     def was_replaced(self, learner: Learner) -> bool:

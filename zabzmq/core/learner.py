@@ -28,7 +28,6 @@ class Learner:
     cut: Zxid = ZERO  # S1
     new_leader_sent: bool = False
     new_leader_acked: bool = False
-    up_to_date: bool = False
     reading: bool = False  # a read of the log or the snapshot is under way for this link
     snapshot: SnapshotMark | None = None  # being sent
     snapshot_sent: int = 0
@@ -97,7 +96,6 @@ class Promise:
 class Promised:
     """A counted answer to LEADERINFO. Stays for the whole leadership, even when its link is lost (V1)."""
 
-    life: int
     joined_before: bool
     current_epoch: int
 

@@ -92,7 +92,7 @@ class LeaderSynchronization(LeaderDiscovery):
         if peer.now - peer.writing_since >= peer.timing.disk_stall:
             peer.leave("the disk is stalled")  # F6
             return
-        linked = {peer.id} | {learner.process.peer for learner in self.tenure}
+        linked = {peer.id} | {learner.process.peer for learner in self.tenure if learner.joined}
         if peer.voters.is_quorum(linked):
             self.short_since = inf
         elif self.short_since == inf:
@@ -131,9 +131,7 @@ class LeaderSynchronization(LeaderDiscovery):
         fresh = self.tenure.bootstrap and ack.current_epoch == 0
         if ack.counted and not self.was_replaced(learner) and (learner.info.joined or fresh):
             learner.joined = True
-            self.tenure.promised[learner.process.peer] = Promised(
-                learner.process.life, learner.info.joined, ack.current_epoch
-            )
+            self.tenure.promised[learner.process.peer] = Promised(learner.info.joined, ack.current_epoch)
         self._start_sync(learner, ack)
 
     def _start_sync(self, learner: Learner, ack: AckEpoch) -> None:
