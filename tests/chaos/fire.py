@@ -2,8 +2,8 @@
 
 An episode is a cluster of its own. Act after act is drawn, done, answered by a commit (within 2 s of the moment a
 majority is up and connected), undone, and every node catches up within 15 s of that (the time its processes were ready
-and got no processor left out). Meanwhile clients count, write
-and read through every node, and a monitor looks on. At the end nothing acknowledged is missing, nothing was done
+and got no processor left out). Meanwhile clients count, write,
+read and play through every node, and a monitor looks on. At the end nothing acknowledged is missing, nothing was done
 twice, the history is linearizable, the monitor has every commit once and in order, and five digests are equal.
 
 The wall clock of every node jumps by years all the while (disguise.py): no rule reads one but the monotonic, which
@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.chaos.harness import Cluster, Watcher, Worker, free_base_port, now_ms, wait_for
+from tests.chaos.harness import QUERIES, Cluster, Watcher, Worker, free_base_port, now_ms, wait_for
 from tests.chaos.places import Namespaces, SmallDisks, config_in
 from zabzmq.cli.asking import NoAnswer, post
 from zabzmq.client.call import Outcome
@@ -388,7 +388,7 @@ class Episode:
             assert isinstance(final, KvValue)
             held = int(final.value or b"0")
             assert increments <= held <= increments + unknown, f"{key!r} is {held} after {increments} increments"
-        writes = {c.zxid for c in calls if c.zxid is not None and not isinstance(c.asked, KvQuery)}
+        writes = {c.zxid for c in calls if c.zxid is not None and not isinstance(c.asked, QUERIES)}
         if writes:
             seen = wait_for(lambda: _seen(watcher, max(writes)), 30, "the monitor to see every commit")
             assert not writes - seen, f"{len(writes - seen)} acknowledged writes were never shown"

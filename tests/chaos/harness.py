@@ -20,7 +20,7 @@ from zabzmq.client.client import Client
 from zabzmq.client.monitor import Gap, Monitor, Transaction
 from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.core.zxid import ZERO
-from zabzmq.machine.operations import Cas, KvQuery, KvValue, Operation, Put, Query
+from zabzmq.machine.operations import Cas, GameQuery, Guess, KvQuery, KvValue, Operation, Put, Query, Target
 from zabzmq.net.client_wire import NodeStatus, StatusQuery, decode_reply, encode
 from zabzmq.server.config import PORT_OFFSETS, Config, load
 from zabzmq.trace.checker import UNKNOWN, Call
@@ -138,8 +138,11 @@ def wait_for(condition: Callable[[], T | None], timeout_s: float, what: str) -> 
     return found
 
 
+QUERIES = (GameQuery, KvQuery)
+
+
 class Worker(threading.Thread):
-    """A client under load: increments a counter by compare-and-set, reads it, and puts values beside."""
+    """A client under load: increments a counter by compare-and-set, reads it, plays, and puts values beside."""
 
     def __init__(self, cluster: Cluster, number: int, counters: int, value_bytes: int, outstanding: int) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
@@ -173,7 +176,9 @@ class Worker(threading.Thread):
         puts = 0
         counter = 0
         client.read(KvQuery(self._counters[self._number % len(self._counters)]), tag="counter")
-        waiting = 1
+        client.read(GameQuery(), tag="game")
+        plays = 0
+        waiting = 2
         while waiting:
             stopping = self._stopping.is_set()
             while waiting < self._outstanding and not stopping:
@@ -189,6 +194,19 @@ class Worker(threading.Thread):
                     counter += 1
                     self._go_on_counting(client, call, self._counters[counter % len(self._counters)])
                     waiting += 1
+                elif call.tag == "game" and not stopping:
+                    plays += 1
+                    self._go_on_playing(client, plays)
+                    waiting += 1
+
+    def _go_on_playing(self, client: Client, plays: int) -> None:
+        """Open a round, guess five times with others between, look; there is one game for all."""
+        if plays % 8 == 0:
+            client.submit(Target(37 * plays % 101, new_round=True), tag="game")
+        elif plays % 8 < 6:
+            client.submit(Guess(53 * plays % 101), tag="game")
+        else:
+            client.read(GameQuery(), tag="game")
 
     def _go_on_counting(self, client: Client, call: ClientCall, next_key: bytes) -> None:
         """Read a counter, then try to add one to it, then read the next."""
@@ -205,7 +223,7 @@ class Worker(threading.Thread):
         operation = call.operation
         if call.outcome is Outcome.UNKNOWN:
             self.unknown += 1
-        elif not isinstance(operation, KvQuery):
+        elif not isinstance(operation, QUERIES):
             self.acknowledged += 1
             if isinstance(operation, Cas) and call.outcome is Outcome.OK:
                 self.incremented[operation.key] = self.incremented.get(operation.key, 0) + 1

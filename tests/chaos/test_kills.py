@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.chaos.harness import Cluster, Watcher, Worker, now_ms, real_disk, wait_for
+from tests.chaos.harness import QUERIES, Cluster, Watcher, Worker, now_ms, real_disk, wait_for
 from zabzmq.client.call import Outcome
 from zabzmq.machine.operations import KvQuery, KvValue, Put
 from zabzmq.trace.checker import check_history
@@ -131,7 +131,7 @@ def _check_monitor(watcher: Watcher, load: Load) -> None:
         call.zxid
         for worker in load.workers
         for call in worker.history
-        if call.zxid is not None and not isinstance(call.asked, KvQuery)
+        if call.zxid is not None and not isinstance(call.asked, QUERIES)
     }
     missing = sorted(writes - set(shown))
     assert not missing, f"{len(missing)} acknowledged writes never shown, first {missing[0]}"
