@@ -77,6 +77,9 @@ class LiveCluster:
     def fault(self, node: int, table: dict[str, Any]) -> None:
         fetch(self.base_port + OBSERVE_OFFSET + node, "/fault", table, self.token)
 
+    def hold(self, node: int, *, on: bool) -> None:
+        fetch(self.base_port + OBSERVE_OFFSET + node, "/hold", {"on": on}, self.token)
+
     def states(self) -> dict[int, str]:
         """Of each node's process: running, paused or down."""
         said = fetch(self.base_port + SUPERVISOR_OFFSET, "/state")

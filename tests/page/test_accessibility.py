@@ -119,3 +119,23 @@ def test_on_a_phone(pages: Pages, live: LiveCluster) -> None:
         page.click(f'#tabs [data-tab="{tab}"]')
         examined.examine(f"phone, {tab}")
     assert examined.found == {}
+
+
+def test_a_cluster_that_is_held(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    try:
+        page.click("#step")
+        page.wait_for_selector("body[data-held]")
+        page.fill("#as", "ann")
+        page.select_option("#op", "guess")
+        page.fill("#value", "7")
+        page.click("#send")
+        page.locator(".held").first.click()
+        page.wait_for_selector('#why-text button[data-do="drop"]')
+        examined = Examined(page)
+        examined.examine("held")
+    finally:
+        for node in live.real.config.ids:
+            live.hold(node, on=False)
+    assert examined.found == {}

@@ -123,6 +123,31 @@ def headline(status: Mapping[str, Any]) -> str:
     return " · ".join(parts) if can_encode("·") else " | ".join(parts)
 
 
+def sentence(status: Mapping[str, Any]) -> str:
+    """What goes on, in one sentence."""
+    nodes, up, need = status["nodes"], status["up"], status["quorum"]
+    names = [str(node["node"]) for node in nodes if not node["up"]]
+    down = f"node{'' if len(names) == 1 else 's'} {' '.join(names)} {'is' if len(names) == 1 else 'are'} down"
+    held = sum(node["held"] for node in nodes if node.get("held") is not None)
+    behind = [node for node in nodes if node["up"] and node["phase"] in ("DISCOVERY", "SYNCHRONIZATION")]
+    match status["health"]:
+        case "unreachable":
+            return "No node answers."
+        case "no quorum":
+            return f"{up} of {len(status['voters'])} nodes are up, and {need} are needed: nothing can be written."
+        case "electing":
+            return f"No leader yet. One leads when {need} of {len(status['voters'])} nodes agree on it."
+    if any(node.get("held") is not None for node in nodes):
+        return f"The cluster is held: {held} messages wait, and no timer runs. n delivers the oldest."
+    if behind:
+        return f"Node {behind[0]['node']} is catching up: it has {dotted(behind[0]['last'])}. No client notices."
+    if names:
+        spare = up - need
+        left = f"{spare} more may fail" if spare else "not one more may fail"
+        return f"{down.capitalize()}; the others go on, and {left}."
+    return f"Node {status['leader']} leads; a write counts once {need} of {len(status['voters'])} have it on disk."
+
+
 def table(status: Mapping[str, Any]) -> list[str]:
     dash = "–" if can_encode("–") else "-"
     rows = [_COLUMNS.format("NODE", "STATE", "PHASE", "LAST ZXID", "COMMITTED", "LAG", "UP", "PID").rstrip()]

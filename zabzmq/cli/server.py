@@ -154,7 +154,7 @@ def up(
         observe=not no_observe,
         host=host,
         allow_hosts=allow_host,
-        open_page=open_page,
+        open_it=open_page,
         step=step,
     )
 

@@ -6,26 +6,35 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
 from queue import Empty
 from types import FrameType
 from typing import Any
 
 import click
 
-from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline
+from zabzmq.cli.asking import NoAnswer
+from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline, sentence
 from zabzmq.cli.common import Exit, UserError, is_terminal
-from zabzmq.cli.server_cluster_page import show_page
+from zabzmq.cli.server_cluster_keys import Acts, KeyBar, KeyReader, has_keys
+from zabzmq.cli.server_cluster_page import open_page, page_url, show_page
+from zabzmq.cli.server_fault import clear, partition, put_in_force
 from zabzmq.cli.server_status import ask, page
 from zabzmq.cli.server_step import Steps
+from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import Client
-from zabzmq.cluster.control import Control
-from zabzmq.cluster.orders import Orders, Seen, done_in_words, process_states
+from zabzmq.cluster.control import Control, Job
+from zabzmq.cluster.orders import Orders, Refused, Seen, done_in_words, process_states
 from zabzmq.cluster.supervisor import Ended, Supervisor
+from zabzmq.machine.operations import Target
 from zabzmq.server.config import SUPERVISOR_OFFSET, Config
 from zabzmq.server.observe_token import TokenError, fresh_token
 
 LOOK_EVERY_S = 0.5
 EVENTS_SHOWN = 8
+KEY = "key"
 
 
 def run_cluster(
@@ -35,7 +44,7 @@ def run_cluster(
     observe: bool,
     host: str,
     allow_hosts: tuple[str, ...],
-    open_page: bool = False,
+    open_it: bool = False,
     step: bool = False,
 ) -> int:
     """Until Ctrl-C or SIGTERM, until `cluster down`, or until no node is left."""
@@ -51,7 +60,7 @@ def run_cluster(
             click.echo(f'starting cluster "{config.cluster}": nodes {pids}')
             click.echo(f"data in {config.data_dir}/, logs in {config.log_dir}/; Ctrl-C stops all")
             if observe:
-                show_page(config, token, open_page)
+                show_page(config, token, open_it)
             with Client(config.client_endpoints, cluster=config.cluster) as client:
                 return Up(config, options, supervisor, client, token, no_token, step=step).run()
         except KeyboardInterrupt:
@@ -73,6 +82,10 @@ def _new_token(config: Config) -> tuple[str | None, str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _quit() -> None:
     raise KeyboardInterrupt
 
 
@@ -102,12 +115,20 @@ class Up:
         self._warnings: list[str] = []
         port = config.base_port + SUPERVISOR_OFFSET
         self._control = Control(port, token, no_token, self._state, self._warnings.append)
+        self._token = token
+        self._asked: list[Call] = []  # of this terminal's own, not answered yet
+        self._show = _Lines()
 
     def run(self) -> int:
         self._control.start()
         try:
-            with _Live(self._options) if is_terminal() else _Lines() as show:
-                return self._look_after(show)
+            with ExitStack() as leaving:
+                if is_terminal():
+                    bar = self._bar() if has_keys() else None
+                    self._show = _Live(self._options, bar)
+                    if bar is not None:
+                        leaving.enter_context(KeyReader(lambda key: self._control.jobs.put(Job(KEY, key, Future()))))
+                return self._look_after(leaving.enter_context(self._show))
         finally:
             self._control.stop()
 
@@ -120,6 +141,9 @@ class Up:
                 look_at = time.monotonic() + LOOK_EVERY_S
                 self._look_up(show)
             else:
+                if job.verb == KEY:
+                    show.press(job.target)
+                    continue
                 done = job.carry_out(self._orders.perform)
                 if done is not None:
                     self._hear_of(show, expected=True)
@@ -127,11 +151,62 @@ class Up:
                     if done["done"] == "down":
                         return Exit.OK
 
+    # ---- keys
+
+    def _bar(self) -> KeyBar:
+        config, options = self._config, self._options
+        acts = Acts(
+            order=lambda verb, node: self._do(lambda: self._order(verb, node)),
+            is_paused=lambda node: node in self._supervisor.paused,
+            partition=lambda groups: self._do(lambda: put_in_force(config, options, partition(groups))[0]),
+            clear=lambda: self._do(lambda: put_in_force(config, options, clear)[0]),
+            target=self._set_target,
+            open_page=lambda: self._do(lambda: open_page(config, page_url(config.base_port, self._token))),
+            step=lambda: self._do(self._switch_step),
+            next=lambda: self._do(Steps(config, options).next_now),
+            quit=_quit,
+            say=self._say,
+        )
+        return KeyBar(tuple(map(int, config.ids)), acts)
+
+    def _say(self, text: str) -> None:
+        self._show.event(text)
+
+    def _do(self, work: Callable[[], str]) -> None:
+        """What a key asked for; what came of it, and what was in its way, is told below the table."""
+        try:
+            said = work()
+        except (Refused, UserError, NoAnswer) as error:
+            said = f"not done: {error}"
+        if said:
+            self._show.event(said)
+
+    def _order(self, verb: str, node: int) -> str:
+        done = self._orders.perform(verb, str(node))
+        self._hear_of(self._show, expected=True)
+        return done_in_words(done)
+
+    def _switch_step(self) -> str:
+        steps = Steps(self._config, self._options).look()
+        on = all(hold is None for hold in steps.holds.values())
+        steps.to_all("/hold", {"on": on})
+        return "held: messages wait, timers stand" if on else "all that waited is delivered, and time goes on"
+
+    def _set_target(self, value: int) -> None:
+        self._asked.append(self._client.submit(Target(value, True)))
+
+    def _hear_answers(self) -> None:
+        for call in [call for call in self._asked if call.outcome is not None]:
+            self._asked.remove(call)
+            said = "is set" if call.outcome is Outcome.OK else f"is not set: {call.text or call.why}"
+            self._show.event(f"the target of a new round {said}")
+
     def _look_up(self, show: _Lines) -> None:
         supervisor, config = self._supervisor, self._config
         while self._warnings:
             click.echo(f"warning: {self._warnings.pop(0)}", err=True)
         self._hear_of(show)
+        self._hear_answers()
         if not supervisor.running() and not self._orders.brought_down:
             raise UserError("no node is left", f"what they said: {config.log_dir}/node-*.log")
         status = ask(self._client, config, wait_ms=300.0)
@@ -205,6 +280,9 @@ class _Lines:
     def event(self, text: str) -> None:
         click.echo(text)
 
+    def press(self, key: str) -> None:
+        """Without a terminal there are no keys."""
+
     def status(self, status: dict[str, Any]) -> None:
         said = headline(status)
         if said != self._said:
@@ -213,15 +291,17 @@ class _Lines:
 
 
 class _Live(_Lines):
-    """On a terminal: the table in place, and the last events under it."""
+    """On a terminal: the table in place, what goes on in a sentence, the last events, and the keys."""
 
-    def __init__(self, options: str) -> None:
+    def __init__(self, options: str, bar: KeyBar | None) -> None:
         from rich.console import Console
         from rich.live import Live
 
         super().__init__()
         self._options = options
         self._events: list[str] = []
+        self._table: list[str] = []
+        self._bar = bar
         self._live = Live(console=Console(highlight=False), auto_refresh=False)
 
     def __enter__(self) -> _Live:
@@ -233,13 +313,24 @@ class _Live(_Lines):
 
     def event(self, text: str) -> None:
         self._events = [*self._events, f"{time.strftime('%H:%M:%S')}  {text}"][-EVENTS_SHOWN:]
+        self._draw()
+
+    def press(self, key: str) -> None:
+        if self._bar is not None:
+            self._bar.press(key)
+        self._draw()
 
     def status(self, status: dict[str, Any]) -> None:
-        from rich.text import Text
-
         said = headline(status)
         if self._said and said != self._said:
             self.event(said)
         self._said = said
-        lines = [*page(status, self._options), "", *self._events, "Ctrl-C stops all nodes"]
+        self._table = [*page(status, self._options), "", sentence(status)]
+        self._draw()
+
+    def _draw(self) -> None:
+        from rich.text import Text
+
+        lines = [*self._table, "", *self._events, ""]
+        lines += ["Ctrl-C stops all nodes"] if self._bar is None else self._bar.lines
         self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)

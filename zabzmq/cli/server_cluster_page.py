@@ -38,18 +38,21 @@ def show_page(config: Config, token: str | None, open_it: bool) -> None:
             click.echo("warning: this installation has no index.html to open", err=True)
         return
     click.echo(f"page: {url}")
-    if not open_it:
-        return
+    problem = open_page(config, url) if open_it else ""
+    if problem:
+        click.echo(problem, err=True)
+
+
+def open_page(config: Config, url: str) -> str:
+    """Open it where there is something to open it with; what is in the way, or nothing."""
     opener = _opener()
     if opener is None:
-        click.echo("open it in a browser: nothing here can do it for you", err=True)
-        return
+        return "open it in a browser: nothing here can do it for you"
     # A file of its own: some openers take a file URL for a path, and lose the fragment.
     try:
         redirect = _write_redirect(config.log_dir, url)
     except OSError as error:
-        click.echo(f"warning: {error.filename}: {error.strerror}; open the page yourself", err=True)
-        return
+        return f"warning: {error.filename}: {error.strerror}; open the page yourself"
     subprocess.Popen(
         [opener, str(redirect)],
         stdin=subprocess.DEVNULL,
@@ -57,6 +60,7 @@ def show_page(config: Config, token: str | None, open_it: bool) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    return ""
 
 
 def _write_redirect(directory: Path, url: str) -> Path:

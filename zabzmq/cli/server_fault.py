@@ -89,6 +89,21 @@ def change(
     as_json: bool = False,
 ) -> int:
     """Let `work` change the tables, and set those that are not as they were; `work` says in words what was done."""
+    words, nodes, tables, done, missed = put_in_force(config, options, work, seed)
+    if missed:
+        click.echo(f"warning: node {_ids(missed)} does not answer; what is to be done there is not done", err=True)
+    if as_json:
+        faults = {str(node): tables[node].to_json() for node in nodes.tables}
+        click.echo(json.dumps({"v": 1, "set": done, "missed": missed, "faults": faults}))
+    else:
+        click.echo(words + (f"   set at node {_ids(done)}" if done else "   it was so already"))
+    return Exit.OK
+
+
+def put_in_force(
+    config: Config, options: str, work: Callable[[Nodes, Tables], str], seed: int | None = None
+) -> tuple[str, Nodes, Tables, list[int], list[int]]:
+    """What was done in words, the nodes as they were, the tables as they are, and where they were set and were not."""
     nodes = look(config, options)
     tables: Tables = {node: nodes.tables.get(node, FaultTable()) for node in nodes.ids}
     words = work(nodes, tables)
@@ -104,15 +119,7 @@ def change(
             missed.append(node)
     if changed and len(missed) == len(changed):
         raise UserError(f"node {_ids(missed)} does not answer: nothing was done", exit_code=Exit.UNREACHABLE)
-    if missed:
-        click.echo(f"warning: node {_ids(missed)} does not answer; what is to be done there is not done", err=True)
-    done = [node for node in changed if node not in missed]
-    if as_json:
-        faults = {str(node): tables[node].to_json() for node in nodes.tables}
-        click.echo(json.dumps({"v": 1, "set": done, "missed": missed, "faults": faults}))
-    else:
-        click.echo(words + (f"   set at node {_ids(done)}" if done else "   it was so already"))
-    return Exit.OK
+    return words, nodes, tables, [node for node in changed if node not in missed], missed
 
 
 def _set(config: Config, node: int, table: FaultTable, token: str) -> bool:

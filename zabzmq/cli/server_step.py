@@ -102,6 +102,9 @@ class Steps:
                 missed.append(node)
         return missed
 
+    def next_now(self) -> str:
+        return self.look().next()
+
     def next(self) -> str:
         """One step, in words."""
         waiting = self.waiting

@@ -1,0 +1,126 @@
+"""Step mode on the page: five real nodes hold what they hear, and a student is the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.page.browser import Pages, attribute, codes, leader, mode, play, until
+from tests.page.live import LiveCluster
+
+
+@pytest.fixture
+def held(live: LiveCluster, pages: Pages) -> Iterator[Page]:
+    """A page of a cluster that is held, with nothing on its way; let go in the end."""
+    page = pages.open(live.url())
+    leader(page)
+    mode(page, "live")
+    play(page, "alice", "target_new", 50)  # her session is known from now on
+    press(page, "s")
+    page.wait_for_selector("#step[aria-pressed=true]")
+    until(page, "Object.values(zab.app.live.nodes).every(node => node.hold)")
+    try:
+        yield page
+    finally:
+        for node in live.real.config.ids:
+            live.hold(node, on=False)
+
+
+def press(page: Page, key: str) -> None:
+    """Outside of any field."""
+    page.evaluate("document.activeElement?.blur()")
+    page.keyboard.press(key)
+
+
+def waiting(page: Page, kind: str, count: int) -> None:
+    until(
+        page,
+        "arg[1] === (zab.view().held || []).filter(each => each.type === arg[0]).length",
+        [kind, count],
+    )
+
+
+def send(page: Page, value: int) -> None:
+    """Without waiting for an answer: there is none before we say so."""
+    page.select_option("#op", "guess")
+    page.fill("#as", "bob")
+    page.fill("#value", str(value))
+    page.click("#send")
+
+
+def test_a_write_is_stepped_to_its_commit(held: Page, live: LiveCluster) -> None:
+    page = held
+    assert "cluster held" in page.inner_text("#mode")
+    assert "nothing is on its way" in page.inner_text("#sentence")
+    first = leader(page)
+    send(page, 40)
+    waiting(page, "PROPOSE", 4)  # of bob's session
+    press(page, "s")
+    page.wait_for_selector('#outcome[data-outcome="ok"]')
+    press(page, "s")
+    until(page, "Object.values(zab.app.live.nodes).every(node => node.hold)")
+    send(page, 45)
+    waiting(page, "PROPOSE", 4)
+    before = attribute(page, f"#node-{first}", "data-z")
+    sentence = page.inner_text("#sentence")
+    assert "4 messages wait" in sentence, sentence
+    # Why not? Because it waits before each of them.
+    page.click("#logs thead button[data-z] >> nth=-1")
+    page.wait_for_selector('#why-text li[data-code="voter.held"]')
+    assert codes(page).count("voter.held") == 4
+    for acks in (1, 2):
+        press(page, "n")
+        waiting(page, "ACK", acks)
+    assert attribute(page, f"#node-{first}", "data-z") == before, "two of five have it on disk"
+    press(page, "n")
+    press(page, "n")
+    waiting(page, "ACK", 4)
+    press(page, "n")
+    press(page, "n")
+    page.wait_for_selector(f'#node-{first}:not([data-z="{before}"])')
+    page.wait_for_selector('#outcome[data-outcome="ok"]')
+    waiting(page, "COMMIT", 4)
+    press(page, "s")
+    page.wait_for_selector("#step[aria-pressed=false]")
+    until(page, "Object.values(zab.app.live.nodes).every(node => !node.hold && node.committed.join() === arg)",
+          attribute(page, f"#node-{first}", "data-z").replace(".", ","))  # fmt: skip
+    # Going back in time, it waits again.
+    until(page, "zab.history.records.some(({e}) => e.k === 'hold' && e.type === 'ACK')")
+    page.evaluate("zab.pauseAt(zab.history.records.find(({e}) => e.k === 'hold' && e.type === 'ACK').i)")
+    page.wait_for_selector(".held[data-kind=ACK]")
+    page.keyboard.press("End")
+
+
+def test_a_message_that_is_clicked_can_be_dropped_and_time_passes_by_hand(held: Page, live: LiveCluster) -> None:
+    page = held
+    send(page, 41)
+    waiting(page, "PROPOSE", 4)
+    wire = page.locator(".held").first
+    name = wire.get_attribute("data-wire")
+    wire.click()
+    page.click('#why-text button[data-do="drop"]')
+    waiting(page, "PROPOSE", 3)
+    page.wait_for_selector(f'.held[data-wire="{name}"]', state="detached")
+    page.locator(".held").first.click()
+    page.click('#why-text button[data-do="duplicate"]')
+    waiting(page, "ACK", 1)
+    waiting(page, "PROPOSE", 3)
+    for _ in range(40):
+        if not page.evaluate("zab.view().held.length"):
+            break
+        before = page.evaluate("zab.app.live.count")
+        press(page, "n")
+        until(page, "zab.app.live.count > arg", before)
+    press(page, "n")
+    page.wait_for_selector("#toast:has-text('ms passed')")
+
+
+def test_without_the_token_nobody_is_held(live: LiveCluster, pages: Pages) -> None:
+    page = pages.open(live.url(token=False))
+    leader(page)
+    press(page, "s")
+    press(page, "n")
+    assert page.locator("#step").is_hidden()
+    assert page.evaluate("zab.view().held") is None
