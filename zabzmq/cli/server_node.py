@@ -37,9 +37,10 @@ from zabzmq.server.observe_feed import Feed
 from zabzmq.server.service import Service
 from zabzmq.storage.store import Store
 from zabzmq.trace.counts import boot_of
-from zabzmq.trace.event import EventObserver, encode_events
+from zabzmq.trace.event import EventObserver
 from zabzmq.trace.logfile import Drain, LogFile, encode_text
 from zabzmq.trace.reading import last_clock
+from zabzmq.trace.teller import encode_events
 
 WATCHED_MS: Final = 50.0
 """While somebody watches, events go out at least this often."""

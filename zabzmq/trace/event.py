@@ -2,7 +2,8 @@
 
 `Observer` is what a node calls. `EventObserver` turns inputs and effects into the event objects described in
 docs/events.md (one JSON object a line, per batch, never per operation) and into readable lines. It keeps no file:
-finished lines go to the two sinks it was given, which must not wait (trace/logfile.py).
+finished lines go to the two sinks it was given, which must not wait (trace/logfile.py). How they are written down is
+teller.py, what a leader knows of others support.py.
 
 Messages are matched without a name on the wire: a link is FIFO or lost, so the k-th message sent into it is the k-th
 heard from it; votes are numbered by who casts them, and a commit is known by its zxid. Both ends name them alike
@@ -72,13 +73,14 @@ from zabzmq.core.messages import (
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.trace.asked import NameOf, asked, is_play, outcome
-from zabzmq.trace.counts import LineBudget, LinkCount, boot_of
+from zabzmq.trace.counts import LinkCount, boot_of
+from zabzmq.trace.support import Support, pair
+from zabzmq.trace.teller import Teller
 from zabzmq.trace.why import why_of
 from zabzmq.trace.words import (
     encode_json,
     operands,
     operations,
-    plain,
     span,
     told,
     vote_fields,
@@ -90,26 +92,11 @@ from zabzmq.trace.words import (
 BEATS_EVERY_MS: Final = 1000.0
 """Heartbeats and their echoes are told as one count a second."""
 
-LINES_PER_SECOND: Final = 20
 TAIL: Final = 64
 PENDING_MAX: Final = 128
 """Steps noted before they become events, at most: in one go, while the code for it is warm, costs less than half."""
 BOOTS_KEPT: Final = 64
 _WIRE_NAME_OF: Final = {kind.__name__: name for kind, name in WIRE_NAMES.items()}
-
-PLACE_NAMES: Final = {
-    Phase.QUIESCE: "quiesce",
-    Phase.ELECTION: "election",
-    Phase.DISCOVERY: "discovery",
-    Phase.SYNCHRONIZATION: "sync",
-    Phase.BROADCAST: "broadcast",
-}
-
-
-def encode_events(events: list[str]) -> bytes:
-    """Events as lines."""
-    return "".join([f"{event}\n" for event in events]).encode()
-
 
 KINDS: Final = frozenset(
     ("boot", "state", "send", "recv", "drop", "persist", "propose", "ack", "commit", "apply", "truncate", "snap")
@@ -133,7 +120,7 @@ class _Applied(NamedTuple):
     game: dict[str, Any] | None
 
 
-class EventObserver:
+class EventObserver(Teller):
     """Turns the steps of one node into events and lines.
 
     What the node calls only notes a step; `settle`, called now and then, makes events and lines of what was noted.
@@ -151,34 +138,18 @@ class EventObserver:
         epoch: int = 0,
         lamport: Lamport | None = None,
     ) -> None:
-        self.process = process
-        self.boot = boot_of(process)
-        self.seq = 0
+        super().__init__(process, events, lines, time_of_day, epoch)
         self.lamport = Lamport() if lamport is None else lamport
         self.tail: deque[Batch] = deque(maxlen=TAIL)
         """The newest batches of the log, be they committed or not."""
-        self._now = 0.0  # of the last event
-        # What begins an event, up to its number; and what all events of a step share.
-        self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
-        self._when = ""
         self._proposal: tuple[Propose | None, str] = (None, "")  # the last one, and its operands
         self._pending: list[tuple[float, int, Input | _Applied, list[Effect], Zxid]] = []
-        self._held: dict[PeerId, Zxid] = {}  # as leader: what each voter has on disk, as far as was heard
-        self._need = 0
+        self._support = Support(process.peer)
         self._durable = ZERO
-        self._events = events
-        self._lines = lines
-        self._time_of_day = time_of_day
-        self._budget = LineBudget(LINES_PER_SECOND)
-        self._state = State.LOOKING
-        self._phase = Phase.ELECTION
-        self._epoch = epoch
         self._leader: ProcessId | None = None
         self._links: dict[LinkId, LinkCount] = {}
         self._writing: deque[tuple[Zxid, float]] = deque()  # appends not yet durable, and when they were asked for
         self._meta_since = 0.0
-        self._beats: dict[tuple[str, str, int], int] = {}
-        self._beats_told = 0.0
         self._peer: Watched | None = None
         self._game: Callable[[], dict[str, Any]] | None = None
         self._name_of: NameOf = lambda session: None
@@ -190,9 +161,6 @@ class EventObserver:
         self._boots: dict[ProcessId, str] = {}
         self.host_now: Callable[[], float] | None = None
         """Where the node's own time may stand still (step mode): the time that its events are told by."""
-        self._promised: set[PeerId] = set()  # to this leader, in this discovery
-        self._synced: set[PeerId] = set()  # with this leader
-        self._echoed: dict[PeerId, float] = {}
         self._inputs: dict[type, Callable[[float, Any], None]] = {
             Tick: lambda now, event: None,
             Request: self._on_request,
@@ -235,7 +203,7 @@ class EventObserver:
         self._peer = peer
         self._game = game
         self._committed = peer.committed
-        self._need = peer.voters.needed
+        self._support.need = peer.voters.needed
         self._durable = peer.durable
 
     def on_step(self, now: float, event: Input, effects: list[Effect]) -> None:
@@ -256,8 +224,7 @@ class EventObserver:
         """Turn what was noted into events and lines."""
         pending, self._pending = self._pending, []
         for now, stamp, event, effects, committed in pending:
-            self._now = now
-            self._when = f',"t":{now / 1000:.6f},"lc":{stamp},"k":'
+            self._at(now, stamp)
             if isinstance(event, _Applied):
                 self._on_applied(now, event)
                 continue
@@ -277,8 +244,7 @@ class EventObserver:
     def _alone(self, now: float) -> None:
         """What is told next stands in no step."""
         self.settle()
-        self._now = now
-        self._when = f',"t":{now / 1000:.6f},"lc":{self.lamport.tick()},"k":'
+        self._at(now, self.lamport.tick())
 
     def _on_applied(self, now: float, applied: _Applied) -> None:
         batch, digest, game = applied
@@ -350,39 +316,11 @@ class EventObserver:
         """Called now and then: tell what was only counted so far."""
         self.settle()
         if now - self._beats_told >= BEATS_EVERY_MS:
-            self._beats_told = now
             self._alone(now)
             self._tell_beats(now)
         held = self._budget.over(now)
         if held:
             self._line(f"... {held} more")
-
-    def _tell_beats(self, now: float) -> None:
-        for (kind, name, peer), count in self._beats.items():
-            other = "to" if kind == "send" else "from"
-            self._event(kind, {"type": name, other: peer if peer >= 0 else None, "count": count})
-        self._beats.clear()
-
-    # ---- the lines of both logs ------------------------------------------------------------------------------
-
-    def _tell(self, rest: str) -> None:
-        """An event, from the value of `k` on. What happens with every batch is put together by hand: objects and an
-        encoder would cost several times as much."""
-        self.seq += 1
-        self._events(f"{self._head}{self.seq}{self._when}{rest}}}")
-
-    def _event(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """An event with operands of its own."""
-        rest = str(encode_json(plain(fields)), "utf-8")[1:-1]
-        self._tell(f'"{kind}",{rest}' if rest else f'"{kind}"')
-
-    def _line(self, text: str) -> None:
-        place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
-        self._lines(f"{self._time_of_day(self._now)}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
-
-    def _maybe_line(self, now: float, text: str) -> None:
-        if self._budget.admits(now):
-            self._line(text)
 
     # ---- inputs ----------------------------------------------------------------------------------------------
 
@@ -398,15 +336,14 @@ class EventObserver:
             count.received += 1
             mid = f'{count.name}-{count.their_mark}{count.received}"'
         if kind is Heartbeat or kind is HbEcho:
-            beat = ("recv", WIRE_NAMES[kind], peer)
-            self._beats[beat] = self._beats.get(beat, 0) + 1
+            self._count_beat("recv", WIRE_NAMES[kind], peer)
             if kind is HbEcho:
-                self._echoed[peer] = now
+                self._support.echoed[peer] = now
             return
         if type(message) is Ack:
             self._tell(f'"recv","type":"ACK","from":{peer},"mid":"{mid},{place(message)}')
             if self._state is State.LEADING:
-                self._echoed[peer] = now
+                self._support.echoed[peer] = now
                 self._on_copy(peer, message.zxid)
         elif type(message) is Propose:
             self._tell(f'"recv","type":"PROPOSE","from":{peer},"mid":"{mid},{self._operands(message)}')
@@ -430,9 +367,9 @@ class EventObserver:
     def _on_support(self, now: float, peer: PeerId, message: Message) -> None:
         """Who stands behind a leader while it comes to power."""
         if isinstance(message, AckEpoch) and message.counted:
-            self._promised.add(peer)
+            self._support.promised.add(peer)
         elif isinstance(message, AckNewLeader) and self._state is State.LEADING:
-            self._synced.add(peer)
+            self._support.synced.add(peer)
             self._on_copy(peer, message.cut)
 
     def _on_request(self, now: float, event: Request) -> None:
@@ -440,21 +377,16 @@ class EventObserver:
 
     def _on_copy(self, holder: PeerId, zxid: Zxid) -> None:
         """As leader: `holder` has it on disk. Beyond the quorum a copy is no news."""
-        self._held[holder] = zxid
+        self._support.held[holder] = zxid
         if zxid > self._committed:
-            self._tell(f'"ack","from":{holder},"z":{pair(zxid)},{self._copies(zxid)}')
-
-    def _copies(self, zxid: Zxid) -> str:
-        """Who holds it, and how many must."""
-        have = sorted([peer for peer, held in self._held.items() if held >= zxid])
-        return f'"have":{have},"need":{self._need}'
+            self._tell(f'"ack","from":{holder},"z":{pair(zxid)},{self._support.copies(zxid)}')
 
     def _on_watermark(self, now: float, zxid: Zxid) -> None:
         self._committed = zxid
         rest = f'"commit","z":{pair(zxid)},"epoch":{self._epoch}'
         step = self._step
         if self._state is State.LEADING:
-            rest = f"{rest},{self._copies(zxid)}"
+            rest = f"{rest},{self._support.copies(zxid)}"
             self._maybe_line(now, f"COMMIT {zxid}: a quorum has it on disk")
         elif type(step) is Received:
             rest = f'{rest},"by":"{WIRE_NAMES[type(step.message)]}"'
@@ -537,8 +469,7 @@ class EventObserver:
         count.sent += 1
         kind = type(message)
         if kind is Heartbeat or kind is HbEcho:
-            beat = ("send", WIRE_NAMES[kind], -1 if count.peer is None else count.peer)
-            self._beats[beat] = self._beats.get(beat, 0) + 1
+            self._count_beat("send", WIRE_NAMES[kind], count.peer)
             return
         mid = f"{count.name}-{count.our_mark}{count.sent}"
         if count.peer is not None and type(message) is Propose:
@@ -586,8 +517,7 @@ class EventObserver:
             mid = f"{self.process.peer}-{self.boot}-c{message.zxid}"
             self._tell(f'"send","type":"COMMIT","mid":"{mid}",{place(message)}')
         else:
-            beat = ("send", "HEARTBEAT", -1)
-            self._beats[beat] = self._beats.get(beat, 0) + 1
+            self._count_beat("send", "HEARTBEAT", None)
 
     def _on_append(self, now: float, effect: Append) -> None:
         batches = effect.batches
@@ -642,7 +572,7 @@ class EventObserver:
         peer = known.peer if known else link.learner.peer
         self._event("drop", {"what": "link", "link": link, "peer": peer, "why": why})
         if link.learner.peer != self.process.peer:
-            self._held.pop(link.learner.peer, None)  # B11
+            self._support.held.pop(link.learner.peer, None)  # B11
         return peer
 
     def _on_quiesce(self, now: float, effect: Quiesce) -> None:
@@ -660,31 +590,14 @@ class EventObserver:
         leader = None if effect.leader is None else effect.leader.peer
         code, found = why_of(effect.why)
         fields = {"role": effect.state, "phase": effect.phase, "epoch": effect.epoch, "leader": leader}
-        self._event("state", {**fields, "why": code, "text": effect.why, **found, **self._quorum(now, code, found)})
+        self._event(
+            "state", {**fields, "why": code, "text": effect.why, **found, **self._support.behind(code, now, found)}
+        )
         if effect.state is State.LEADING and effect.phase is Phase.DISCOVERY:
-            self._promised.clear()
-            self._synced.clear()
-            self._echoed.clear()
-            self._held = {self.process.peer: self._durable}
+            self._support.begin(self._durable)
         if effect.phase is not Phase.QUIESCE or effect.why:
             following = f" (leader {leader})" if effect.state is State.FOLLOWING and leader is not None else ""
             self._line(f"{effect.why or 'moved'}{following}")
-
-    def _quorum(self, now: float, code: str, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Who stood behind this move, and how many it takes."""
-        me, need = self.process.peer, {"need": self._need}
-        match code:
-            case "elected":
-                return need
-            case "quorum_promised":
-                return {"have": sorted(self._promised | {me}), **need}
-            case "established":
-                return {"have": sorted(self._synced | {me}), **need}
-            case "no_quorum_of_echoes":
-                since = now - found["ms"]
-                return {"have": sorted({me, *(peer for peer, at in self._echoed.items() if at >= since)}), **need}
-            case _:
-                return {}
 
     def _on_leadership_lost(self, now: float) -> None:
         """C4: what was proposed for clients and not applied may yet commit, or never."""
@@ -736,11 +649,6 @@ class EventObserver:
                 text = f'"z0":{pair(batches[0].first)},"z":{pair(batches[-1].last)},"count":{count},{text}'
             self._proposal = (message, text)
         return self._proposal[1]
-
-
-def pair(zxid: Zxid) -> str:
-    epoch, counter = zxid
-    return f"[{epoch},{counter}]"
 
 
 def place(message: Ack | Commit) -> str:

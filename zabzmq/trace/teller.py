@@ -1,0 +1,93 @@
+"""How what a node says is written down: numbered, stamped events for programs, and a bounded flow of lines for people.
+
+Which events there are is event.py's; what becomes of what is written, that of the two sinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from zabzmq.core.messages import Phase, State
+from zabzmq.core.zxid import PeerId, ProcessId
+from zabzmq.trace.counts import LineBudget, boot_of
+from zabzmq.trace.words import encode_json, plain
+
+LINES_PER_SECOND: Final = 20
+
+PLACE_NAMES: Final = {
+    Phase.QUIESCE: "quiesce",
+    Phase.ELECTION: "election",
+    Phase.DISCOVERY: "discovery",
+    Phase.SYNCHRONIZATION: "sync",
+    Phase.BROADCAST: "broadcast",
+}
+
+
+def encode_events(events: list[str]) -> bytes:
+    """Events as lines."""
+    return "".join([f"{event}\n" for event in events]).encode()
+
+
+class Teller:
+    """One node's voice. Its state, phase and epoch stand in every line."""
+
+    def __init__(
+        self,
+        process: ProcessId,
+        events: Callable[[str], None],
+        lines: Callable[[str], None],
+        time_of_day: Callable[[float], str],
+        epoch: int,
+    ) -> None:
+        self.process = process
+        self.boot = boot_of(process)
+        self.seq = 0
+        self._now = 0.0  # of the last event
+        # What begins an event, up to its number; and what all events of a step share.
+        self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
+        self._when = ""
+        self._events = events
+        self._lines = lines
+        self._time_of_day = time_of_day
+        self._budget = LineBudget(LINES_PER_SECOND)
+        self._state = State.LOOKING
+        self._phase = Phase.ELECTION
+        self._epoch = epoch
+        self._beats: dict[tuple[str, str, PeerId | None], int] = {}
+        self._beats_told = 0.0
+
+    def _at(self, now: float, stamp: int) -> None:
+        """What is told next happened then."""
+        self._now = now
+        self._when = f',"t":{now / 1000:.6f},"lc":{stamp},"k":'
+
+    def _tell(self, rest: str) -> None:
+        """An event, from the value of `k` on. What happens with every batch is put together by hand: objects and an
+        encoder would cost several times as much."""
+        self.seq += 1
+        self._events(f"{self._head}{self.seq}{self._when}{rest}}}")
+
+    def _event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """An event with operands of its own."""
+        rest = str(encode_json(plain(fields)), "utf-8")[1:-1]
+        self._tell(f'"{kind}",{rest}' if rest else f'"{kind}"')
+
+    def _line(self, text: str) -> None:
+        place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
+        self._lines(f"{self._time_of_day(self._now)}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
+
+    def _maybe_line(self, now: float, text: str) -> None:
+        if self._budget.admits(now):
+            self._line(text)
+
+    def _count_beat(self, kind: str, name: str, peer: PeerId | None) -> None:
+        """Heartbeats and their echoes are told as one count a second."""
+        beat = (kind, name, peer)
+        self._beats[beat] = self._beats.get(beat, 0) + 1
+
+    def _tell_beats(self, now: float) -> None:
+        self._beats_told = now
+        for (kind, name, peer), count in self._beats.items():
+            self._event(kind, {"type": name, "to" if kind == "send" else "from": peer, "count": count})
+        self._beats.clear()
