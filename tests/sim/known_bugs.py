@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.sim.stage import Stage
-from zabzmq.core.messages import Phase, State
+from zabzmq.core.inputs import Input, Received
+from zabzmq.core.messages import Notification, Phase, Propose, State
 from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.net.client_wire import Answers
-from zabzmq.sim.network import CLEAR, Weather
+from zabzmq.sim.network import CLEAR, Host, Weather
+from zabzmq.sim.world import FromClient
 
 Three = tuple[PeerId, PeerId, PeerId]
 
@@ -183,6 +185,22 @@ def truncation_broken_off(on: Stage) -> None:
     assert {b, c} <= set(on.peers)
 
 
+def sync_while_the_writer_is_slow(on: Stage) -> None:
+    """12: A's disk is slow and A proposes without a pause while C, which was down, is synchronized piece by piece."""
+    a, _, c = led(on)
+    on.power_off(c)
+    on.commit(a, 6)
+    on[a].disk.latency = 20.0
+    on.start(c)
+    on.until(lambda: in_sync(on, c))
+    for _ in range(100):
+        on.write(a)
+        on.play(0.5)
+        if up_to_date(on, c):
+            break
+    sure(on, on[a].node.peer.history.last)
+
+
 def dead_branch(on: Stage) -> None:
     """9, 11, 13: A has two transactions that nobody else has; B and C go on; A returns, and later leads C."""
     a, b, c = led(on)
@@ -261,6 +279,26 @@ def lost_proposal(on: Stage) -> None:
     assert {b, c} < set(on.peers)
 
 
+def proposals_twice(on: Stage) -> None:
+    """30: every PROPOSE reaches B twice, also those that its synchronization has brought already."""
+    a, b, _ = led(on)
+    on.power_off(b)
+    on.commit(a, 2)
+    on.start(b)
+    hear = on[b].hear
+
+    def twice(event: Input | FromClient) -> None:
+        hear(event)
+        if isinstance(event, Received) and isinstance(event.message, Propose):
+            hear(event)
+
+    on[b].hear = twice  # type: ignore[method-assign]
+    for _ in range(60):
+        on.write(a)
+        on.play(0.5)
+    sure(on, on[a].node.peer.history.last)
+
+
 def dead_disk(on: Stage) -> None:
     """17: A's disk never finishes a write: another leads within a few time-outs."""
     a, b, c = led(on)
@@ -300,6 +338,60 @@ def crash_everywhere_in_sync(on: Stage) -> None:
         a = on.leader() if on.leader() != b else a
         if on.leader() == b:
             return
+
+
+def one_epoch_promised_twice(on: Stage) -> None:
+    """20: A is to offer epoch 2 to C, and its disk stands still; C promises 2 to B, which dies; then A offers it."""
+    led(on)
+    c, a, b = sorted(on.peers)
+    on.power_off(*on.peers)
+    on.start(a, c)
+    on.until(lambda: on[a].node.peer.phase.state is State.LEADING)
+    on[a].disk.stalled = True
+    on.until(lambda: on[a].node.peer.phase.epoch == 2 and on[c].node.peer.phase.leader == on[a].process)
+    on.cut(a)
+    on.world.network.reset(a, c)
+    on.start(b)
+    on.until(lambda: on.world.platters[c].epochs.accepted == 2)
+    on.power_off(b)
+    on[a].disk.release()
+    on.until(lambda: on.world.platters[a].epochs.accepted == 2)
+    on.cut(a, on=False)
+    on.until(lambda: in_sync(on, c))
+    on.start(b)
+    all_equal(on)
+    assert len(on.world.watcher.established) == 2, "the first start, and an epoch after those promised"
+
+
+def voter_changes_its_mind(on: Stage) -> None:
+    """24: A and B elect A, which leads at once; while B still waits for a better vote it gets one, of C."""
+    led(on)
+    b, a, c = sorted(on.peers)
+    on.power_off(*on.peers)
+    for pair in ((a, c), (c, a)):
+        on.world.network.set_cut(*pair, on=True)
+    deliver = on.world.network.vote
+    held: dict[PeerId, tuple[Host, PeerId, Notification]] = {}  # what B would be told: all of C, and that A leads
+
+    def vote(source: Host, target: PeerId, message: Notification) -> None:
+        if target == b and (source.process.peer == c or message.state is State.LEADING):
+            held[source.process.peer] = (source, target, message)
+        else:
+            deliver(source, target, message)
+
+    on.world.network.vote = vote  # type: ignore[method-assign]
+    on.start(c, b)
+    on.until(lambda: (b, c) in on.world.network.mesh and on[b].node.peer.reachable(c))
+    on.start(a)
+    on.until(lambda: on[a].node.peer.phase.state is State.LEADING)
+    assert on[b].node.peer.phase.state is State.LOOKING
+    role = on[a].node.peer.role
+    on.world.network.vote = deliver  # type: ignore[method-assign]
+    deliver(*held[c])
+    on.until(lambda: on[a].node.peer.role > role, patience=100)  # not only after discovery_timeout
+    for pair in ((a, c), (c, a)):
+        on.world.network.set_cut(*pair, on=False)
+    all_equal(on)
 
 
 def counter_exhausted(on: Stage) -> None:
@@ -421,6 +513,21 @@ def best_candidate_out_of_reach(on: Stage) -> None:
     on.until(lambda: on.established(friend, *rest) is not None, patience=2000)
 
 
+def only_the_leader_hears_its_quorum(on: Stage) -> None:
+    """39: of five nodes two are down, and of the others one reaches both, who do not reach each other: it leads."""
+    on.start()
+    on.leader()
+    on.until(lambda: all(platter.epochs.joined for platter in on.world.platters.values()))
+    on.power_off(*on.peers)
+    *leaves, centre = on.peers[:3]
+    for one, other in (leaves, reversed(leaves)):
+        on.world.network.set_cut(one, other, on=True)
+    on.start(centre, *leaves)
+    on.until(lambda: on.established(centre) is not None, patience=3000)
+    on.commit(centre)
+    assert not on.world.violations
+
+
 def page_cache(on: Stage) -> None:
     """46: B is killed between write and sync, starts again, helps to elect, and then all lose power."""
     a, b, c = led(on)
@@ -481,12 +588,24 @@ BUGS = (
     Bug((9, 13), dead_branch, "core: TRUNC is not sent"),
     Bug((10,), snapshot_of_the_uncommitted, "snapshot of what is not applied", with_small_snapshots),
     Bug((11,), dead_branch, "no TRUNC"),
+    Bug(
+        (12,),
+        sync_while_the_writer_is_slow,
+        "core: proposals overtake what is still to be sent",
+        lambda s: Stage(seed=s, timing=Timing(bootstrap_wait=50, chunk_bytes=100)),
+    ),
     Bug((14, 29), writes_during_sync, "PROPOSE only to acked learners"),
     Bug((15,), write_error, "failed write believed"),
     Bug((16,), lost_proposal, "append across a hole"),
     Bug((17,), dead_disk, "core: a leader whose disk is stalled goes on"),
     Bug((18,), late_write, "core: a role is left without waiting for the disk"),
     Bug((19,), crash_everywhere_in_sync, "epoch not repaired"),
+    Bug(
+        (20,),
+        one_epoch_promised_twice,
+        "core: a promise to another process counts",
+        lambda s: Stage(seed=s, timing=Timing(bootstrap_wait=50, discovery_timeout=3000, disk_stall=3000)),
+    ),
     Bug(
         (21,),
         counter_exhausted,
@@ -495,14 +614,27 @@ BUGS = (
     ),
     Bug((22,), joiner, "core: decided peers must report one vote"),
     Bug((23,), joiner, "core: a joiner does not listen to decided peers"),
+    Bug(
+        (24,),
+        voter_changes_its_mind,
+        "core: an elected leader waits for voters that left it",
+        lambda s: Stage(seed=s, timing=Timing(bootstrap_wait=50, finalize_wait=150)),
+    ),
     Bug((25, 45), deposed_leader_is_asked, "wall-order read"),
+    Bug((30,), proposals_twice, "core: a repeated PROPOSE is appended again"),
     Bug((35,), isolated_for_long, "core: decided peers do not answer"),
     Bug((36,), rounds_apart, "core: a higher round is not joined"),
-    Bug((39,), partial_reachability, ""),
+    Bug((39,), partial_reachability, "core: a higher round unseats a leader"),
     Bug(
         (39,),
         best_candidate_out_of_reach,
         "core: nobody settles for less",
+        lambda s: Stage(5, seed=s),
+    ),
+    Bug(
+        (39,),
+        only_the_leader_hears_its_quorum,
+        "core: who does not hear a quorum does not follow",
         lambda s: Stage(5, seed=s),
     ),
     Bug((46,), page_cache, "page cache believed"),

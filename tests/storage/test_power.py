@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -219,6 +220,39 @@ def test_a_power_cut_during_recovery_loses_nothing_either(tmp_path: Path, image:
             recover(remains, QuickFiles(), script.check)
             second += 1
         assert second > 5
+
+
+def test_a_write_that_does_not_fit_into_a_segment_is_not_spread_over_two(tmp_path: Path) -> None:
+    """L1, bug 50: the older of two would end in half a write, which is refused: only the newest may be torn."""
+    first, second = OLD[:2], OLD[2:7]
+    for cut_at in range(200):
+        path = tmp_path / f"{cut_at}"
+        path.mkdir()
+        files = PowerFiles(path, cut_at)
+        acknowledged: list[Batch] = []
+        with suppress(PowerCut, AssertionError):
+            on = Directory(path / "node-0", promised=False, files=files, segment_bytes=600)
+            try:
+                on.store.save_epochs(0, Epochs(1, 0, True))
+                on.wait(EpochsSaved)
+                for some in (first, second):
+                    on.store.append(0, tuple(some))
+                    on.wait(DurableInput, lambda event, some=some: event.zxid == some[-1].last)  # type: ignore[misc]
+                    acknowledged += some
+            finally:
+                on.store.close()
+        for left, dice in enumerate([None, Random(cut_at)]):
+            target = tmp_path / f"{cut_at}-{left}"
+            files.leave(target, dice)
+
+            def check(store: Store, least: list[Batch] = acknowledged) -> None:
+                ends = [ZERO, *(batch.last for batch in (*first, *second))]
+                assert store.history.last in ends[len(least) :]
+
+            recover(target, QuickFiles(), check)
+        if not files.is_off:
+            return
+    raise AssertionError("the script has more changes than were tried")
 
 
 def test_what_a_killed_process_had_not_synced_is_synced_before_it_is_spoken_of(tmp_path: Path, image: bytes) -> None:
