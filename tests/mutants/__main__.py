@@ -28,6 +28,8 @@ from typing import NamedTuple
 import click
 
 from tests.mutants.patches import HERE, ROOT, Patch, patches
+from tests.sim.known_bugs import BUGS
+from tests.sim.test_mutants import KNOWN
 from zabzmq.sim.mutants import MUTANTS
 
 CPU_SECONDS = 600
@@ -40,8 +42,14 @@ HUNT = (
     "caught = hunt(MUTANTS[sys.argv[1]], range(2000), 3); "
     "print('' if caught is None else f'seed {caught.seed}, 3 nodes: ' + ', '.join(caught.names))"
 )
-DIRECTED = {"promise of a replaced life": "tests/sim/test_directed.py"}
-"""Too rare for chance: its schedule is written down, and that test breaks the rule itself."""
+KNOWN_BUG = (
+    "import sys; from tests.sim import test_known_bugs as tests; "
+    "bugs = [bug for bug in tests.BUGS if bug.mutant == sys.argv[1]]; "
+    "[tests.test_it_happens_when_its_rule_is_off(bug) for bug in bugs]; "
+    "print('tests/sim/test_known_bugs.py: ' + bugs[0].schedule.__name__)"
+)
+DIRECTED = "tests/sim/test_directed.py"
+"""Too rare for chance: their schedules are written down, and its tests break the rules themselves."""
 
 
 class Verdict(NamedTuple):
@@ -157,9 +165,11 @@ class Court:
             path.write_text(shipped, encoding="utf-8")
 
     def hunted(self, name: str) -> str:
-        if name in DIRECTED:
-            return DIRECTED[name] if self._python("-m", "pytest", "-q", DIRECTED[name]).code == 0 else ""
-        return self._python("-c", HUNT, name).out.strip()
+        if any(bug.mutant == name for bug in BUGS):
+            return self._python("-c", KNOWN_BUG, name).out.strip()
+        if name in KNOWN:
+            return self._python("-c", HUNT, name).out.strip()
+        return DIRECTED if self._python("-m", "pytest", "-q", DIRECTED).code == 0 else ""
 
     def _tested(self, tests: str) -> str:
         """The first test that fails."""
