@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from zabzmq.machine.operations import Cas
+from zabzmq.machine.operations import encode as encode_operations
 from zabzmq.net import client_wire
 from zabzmq.net.client_wire import (
     REQUEST_BYTES_MAX,
@@ -36,6 +38,7 @@ from zabzmq.net.client_wire import (
     encode_committed,
 )
 from zabzmq.net.wire import FRAME_BYTES_MAX, WireError
+from zabzmq.server.service import SEQ_MAX
 
 RAW = Raw(msgspec.msgpack.encode([["kv.put", b"k", b"v"], None]))
 COMMITTED = Committed((1, 2), (1, 1), 3, 1700, None, b"runs", [b"a", b"b"], ["alice"], 2**64 - 1)
@@ -213,3 +216,10 @@ def test_random_frames_are_refused(frames: list[bytes]) -> None:
             decode(frames)
     with pytest.raises(WireError):
         decode_committed([client_wire.TOPIC_COMMITTED, *frames], "demo")
+
+
+def test_the_largest_operation_fits_into_a_request() -> None:
+    """C7: what is legal is never dropped in silence."""
+    largest = Cas(bytes(1024), bytes(1 << 20), bytes(1 << 20))
+    request = Submit((SEQ_MAX, SEQ_MAX), SEQ_MAX, SEQ_MAX, 24 * 3600 * 1000, Raw(encode_operations([largest])))
+    assert decode_request(encode(request)) == request

@@ -62,6 +62,7 @@ class Served:
             state=self.state,
             status=self._status,
             batches=self._read,
+            near=self._near,
             base=lambda: self.base,
             limits=limits,
         )
@@ -87,6 +88,9 @@ class Served:
             if batch.prev >= after and batch.last <= upto and (sum(b.size for b in found) < bytes_max):
                 found.append(batch)
         return found
+
+    def _near(self, zxid: Zxid) -> Zxid:
+        return max((batch.prev for batch in self.log if self.base <= batch.prev <= zxid), default=self.base)
 
     # ---- where this node is
 

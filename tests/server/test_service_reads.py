@@ -205,3 +205,13 @@ def test_both_machines_are_read_together() -> None:
     served.read(GameQuery(), KEY, linear=False)
     ((_, _, (game, kv)),) = answers(served)
     assert (type(game).__name__, kv) == ("GameState", KvValue(b"v"))
+
+
+def test_an_installed_snapshot_answers_what_waited_for_its_state() -> None:
+    """C6: nothing need be applied after it."""
+    served, later = Served(), written()
+    served.read(KEY, rid=1, linear=False, least=later.state.applied)
+    assert answers(served) == []
+    served.state.restore(b"".join(later.state.snapshot()))
+    served.service.on_restored()
+    assert answers(served) == [(1, later.state.applied, [KvValue(b"v")])]

@@ -205,8 +205,20 @@ def test_a_submit_beyond_the_expected_operation_is_told_which_one_that_is() -> N
 
 def test_an_unknown_session_is_expired() -> None:
     served = Served()
-    served.submit((3, 3), 1, Put(b"k", b"v"))
+    alice = served.register()
+    served.submit(alice, 1, Put(b"k", b"v"))
+    served.turn()
+    served.said()
+    served.submit((alice[0], alice[1] + 1), 1, Put(b"k", b"v"))
     assert served.nos() == [(1, 1, "expired_client")]
+
+
+def test_a_session_newer_than_all_that_is_applied_here_is_not_called_expired() -> None:
+    """C3, F5: a leader that stood still may have been deposed, and the session made at the next one."""
+    served = Served()
+    served.register()
+    served.submit((3, 3), 1, Put(b"k", b"v"))
+    assert served.nos() == [(1, 1, "busy")]
 
 
 def test_a_session_that_expires_between_proposal_and_apply_is_told_so() -> None:

@@ -54,6 +54,20 @@ def small(tmp_path: Path) -> Directory:
     return node
 
 
+def test_any_place_is_near_the_end_of_a_batch(small: Directory) -> None:
+    """From which batches can be read, and among the first of them is the one that holds the place."""
+    store = small.store
+    places = [Zxid(b.first.epoch, b.first.counter + i) for b in BRANCHED for i in range(b.count)]
+    for place in [ZERO, *places]:
+        near = store.near(place)
+        assert near == ZERO or any(batch.last == near for batch in BRANCHED)
+        assert near <= place
+        if place < BRANCHED[-1].last:
+            assert any(batch.last > place for batch in store.batches(near, BRANCHED[-1].last, 2000))
+    small.restart()
+    assert small.store.near(Zxid(1, 44)) > Zxid(1, 30), "also when nothing has been written since the start"
+
+
 def test_a_range_is_read_the_same_from_memory_and_from_files(small: Directory) -> None:
     store = small.store
     assert store._tail.start > BRANCHED[40].last, "most of it must come from files, or this shows nothing"

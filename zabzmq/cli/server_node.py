@@ -205,6 +205,7 @@ class NodeProcess:
             state=state,
             status=self._status,
             batches=store.batches,
+            near=store.near,
             base=lambda: peer.history.base,
         )
         # Goes on where the process before ended, so that the events of one node stay in order (docs/events.md).

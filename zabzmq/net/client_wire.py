@@ -19,8 +19,9 @@ from zabzmq.net.wire import FRAME_BYTES_MAX, WireError
 
 VERSION = b"ZC1"
 TOPIC_COMMITTED: Final = b"tx"
-REQUEST_BYTES_MAX: Final = 2 << 20
-"""Of one request: what a client sends at once must fit into one PROPOSE beside other batches."""
+REQUEST_BYTES_MAX: Final = (2 << 20) + (16 << 10)
+"""Of one request: room for the largest operation, a compare-and-set of two values of 1 MiB; and what a client sends at
+once must fit into one PROPOSE beside other batches."""
 
 Number = Annotated[int, Meta(ge=0)]
 """MessagePack's integers are signed, the protocol's are not: 0 to 2^64-1."""

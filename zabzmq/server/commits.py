@@ -24,23 +24,20 @@ RANGE_BYTES_MAX: Final = 1 << 20
 RESULT_BYTES_MAX: Final = 2 << 20
 """Results beyond this are left out: a client's socket refuses frames of 4 MiB (7.5)."""
 
-MARK_BYTES: Final = 256 << 10
-MARKS: Final = 4096
-
 _decode_sealed = msgspec.msgpack.Decoder(list[SealedRun]).decode
 
 
 class Commits:
     """The ring of recent batches, about `bytes_max` of them, contiguous unless a snapshot was installed."""
 
-    def __init__(self, state: ReplicatedState, bytes_max: int) -> None:
+    def __init__(self, state: ReplicatedState, bytes_max: int, read: ReadBatches, near: Callable[[Zxid], Zxid]) -> None:
         self._state = state
+        self._read_log = read
+        self._near = near
         self._bytes_max = bytes_max
         self._bytes = 0
         self._order: deque[tuple[Committed, int]] = deque()
         self._after: dict[Zxid, Committed] = {}  # by `prev`
-        self._marks: deque[Zxid] = deque(maxlen=MARKS)  # ends of batches, a sparse index of the log
-        self._unmarked = 0  # bytes since the last of them
 
     def add(self, batch: Batch, runs: Sequence[AppliedRun]) -> Committed:
         """The state has just applied this batch."""
@@ -54,17 +51,13 @@ class Commits:
         self._order.append((committed, size))
         self._after[batch.prev] = committed
         self._bytes += size
-        self._unmarked += batch.size
-        if self._unmarked >= MARK_BYTES:
-            self._unmarked = 0
-            self._marks.append(batch.last)
         while self._bytes > self._bytes_max and len(self._order) > 1:
             old, size = self._order.popleft()
             self._bytes -= size
             self._after.pop(Zxid(*old.prev), None)
         return committed
 
-    def range(self, after: Zxid, upto: Zxid, read: ReadBatches, base: Zxid) -> tuple[Zxid | None, list[Committed]]:
+    def range(self, after: Zxid, upto: Zxid, base: Zxid) -> tuple[Zxid | None, list[Committed]]:
         """Batches of `(after, upto]`, about 1 MiB and at least one; up to what is applied (C4).
 
         Batches are told whole: the first may begin before `after`, the last may end beyond `upto`. The first value
@@ -76,19 +69,19 @@ class Commits:
         after = max(after, base)
         found: list[Committed] = []
         room = RANGE_BYTES_MAX
-        for committed, size in self._walk(after, upto, read, base):
+        for committed, size in self._walk(after, upto):
             if found and size > room:
                 break
             found.append(committed)
             room -= size
         return purged, found
 
-    def _walk(self, after: Zxid, upto: Zxid, read: ReadBatches, base: Zxid) -> Iterator[tuple[Committed, int]]:
+    def _walk(self, after: Zxid, upto: Zxid) -> Iterator[tuple[Committed, int]]:
         if after >= upto:
             return
         held = self._after.get(after) or self._around(after)
         if held is None:
-            for batch in self._read(after, read, base):
+            for batch in self._read(after):
                 names = [self._state.sessions.name(run.session) or "" for run in self._runs(batch)]
                 yield _committed(batch, None, names, 0), batch.size
                 held = self._after.get(batch.last)
@@ -98,13 +91,13 @@ class Commits:
             yield held, len(held.data) + sum(map(len, held.results or ()))
             held = self._after.get(_last(held))
 
-    def _read(self, after: Zxid, read: ReadBatches, base: Zxid) -> Sequence[Batch]:
-        """From the log. It is asked by ends of batches; of another place the batch is looked for from a mark on."""
+    def _read(self, after: Zxid) -> Sequence[Batch]:
+        """From the log. It is read from ends of batches on; another place is looked for from the nearest one before."""
         applied = self._state.applied
-        found = read(after, applied, RANGE_BYTES_MAX)
-        at = max((mark for mark in self._marks if base <= mark <= after), default=base)
+        found = self._read_log(after, applied, RANGE_BYTES_MAX)
+        at = ZERO if found else self._near(after)
         while not found:
-            batches = read(at, applied, RANGE_BYTES_MAX)
+            batches = self._read_log(at, applied, RANGE_BYTES_MAX)
             if not batches:
                 break
             found = [batch for batch in batches if batch.last > after]

@@ -250,6 +250,7 @@ class Node:
         if self.state.applied != zxid or zxid < self.peer.history.snapshot:
             self.failed = f"the snapshot at {zxid} holds the state at {self.state.applied}"
         self._since_snapshot = self._head_start
+        self.service.on_restored()
 
     def _count_for_snapshot(self, batch: Batch) -> None:
         txns, size = self._since_snapshot[0] + batch.count, self._since_snapshot[1] + batch.size

@@ -47,6 +47,9 @@ class Storage(Protocol):
         Empty when `after` is below the base or not on this branch, or `upto <= after`.
         """
 
+    def near(self, zxid: Zxid) -> Zxid:
+        """An end of a batch at or a little before `zxid`, from which batches can be read; the base if it is purged."""
+
     def take_snapshot(self, mark: SnapshotMark, pieces: Iterable[bytes]) -> None:
         """Write a snapshot of our own state in the background; SnapshotTaken follows once it is verified and purged.
 

@@ -104,19 +104,19 @@ class Service:
         state: ReplicatedState,
         status: Callable[[int], NodeStatus],
         batches: ReadBatches,
+        near: Callable[[Zxid], Zxid],
         base: Callable[[], Zxid],
         limits: Limits | None = None,
     ) -> None:
-        """`status` describes the node for a rid, `batches` is `Storage.batches`, `base` where the log begins."""
+        """`status` describes the node for a rid; `batches`, `near` are Storage's; `base` is where its log begins."""
         self.limits = Limits() if limits is None else limits
         self.state = state
         self.space = Space.OK
         self._status = status
-        self._batches = batches
         self._base = base
         self._replies = Replies(node, cluster, endpoints, self.limits.retry_ms)
         self._reads = Reads(state, self._replies, self.limits.read_queries, self.limits.waiting_queries)
-        self._commits = Commits(state, self.limits.recent_bytes)
+        self._commits = Commits(state, self.limits.recent_bytes, batches, near)
         self._cut = ZERO
         self._streams: dict[SessionId, _Stream] = {}
         self._queue: deque[_Pending] = deque()  # not yet offered to the core
@@ -204,6 +204,8 @@ class Service:
             return no("invalid", f"operations cannot be decoded: {error}")
         expected = self.state.sessions.expected(session)
         if expected is None:
+            if session > self.state.applied:  # Who made it may have deposed us while we stood still (F5).
+                return no("busy", f"session {session[0]}.{session[1]} is newer than all that this leader has applied")
             return no("expired_client", "this session is unknown or has expired")
         stream = self._streams.get(session)
         next_seq = expected if stream is None else stream.next
@@ -390,6 +392,10 @@ class Service:
         self._reads.on_applied()
         return committed
 
+    def on_restored(self) -> None:
+        """The state is that of a snapshot: what waited for it is answered."""
+        self._reads.on_applied()
+
     def _answer(self, pending: _Pending, run: AppliedRun, acks: list[int]) -> None:
         client = self._release(pending)
         session, seq = run.session, run.seq
@@ -416,7 +422,7 @@ class Service:
 
     def committed_range(self, rid: int, after: Zxid, upto: Zxid) -> RangeReply:
         """RANGE: batches of `(after, upto]`, as many as fit, and only what is applied here (C4)."""
-        purged, found = self._commits.range(after, upto, self._batches, self._base())
+        purged, found = self._commits.range(after, upto, self._base())
         return RangeReply(rid, self._replies.node, self.state.applied, purged, found)
 
 

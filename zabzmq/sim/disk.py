@@ -7,7 +7,7 @@ is a file or a byte on disk; torn records and corruption are the business of tes
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
@@ -248,6 +248,10 @@ class SimDisk:
             found.append(batch)
             size += batch.size
         return found
+
+    def near(self, zxid: Zxid) -> Zxid:
+        at = bisect_right(self.log.lasts, zxid)
+        return self.log.lasts[at - 1] if at else self.log.base
 
     def load_snapshot(self) -> tuple[Zxid, bytes]:
         if not self.platter.snapshots:

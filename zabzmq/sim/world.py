@@ -126,6 +126,7 @@ class Process:
             state=self.state,
             status=lambda rid: self.node.status(rid),  # noqa: PLW0108 (there is no node yet)
             batches=self.disk.batches,
+            near=self.disk.near,
             base=lambda: self.node.peer.history.base,
             limits=Limits(batch_ops=plan.batch_ops),
         )

@@ -262,6 +262,16 @@ class Log:
             raise Damaged(path, offset, "the file is gone") from None
         return found
 
+    def near(self, zxid: Zxid) -> Zxid:
+        """An end of a batch at or before `zxid`, at most `_MARK_EVERY` bytes and one batch before it."""
+        with self._lock:
+            at = bisect_right(self.segments, zxid, key=lambda segment: segment.prev) - 1
+            if at < 0:
+                return self.base
+            marks = self.segments[at].marks
+            mark = bisect_right(marks, zxid, key=lambda mark: mark[0]) - 1
+            return marks[mark][0] if mark >= 0 else self.segments[at].prev
+
     @staticmethod
     def _read_segment(
         window: Window, start: int, salt: int, after: Zxid, upto: Zxid, bytes_max: int, found: list[Batch]

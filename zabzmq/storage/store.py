@@ -218,6 +218,9 @@ class Store:
             found += (batch for batch in self._tail.read(self._tail.start, upto, room) if batch.size <= room)
         return found
 
+    def near(self, zxid: Zxid) -> Zxid:
+        return self._tail.near(zxid) if zxid >= self._tail.start else self._live.log.near(zxid)
+
     def read_batches(self, role: int, link: LinkId, after: Zxid, upto: Zxid, bytes_max: int) -> None:
         if after >= self._tail.start or after < self._base:
             self._complete(BatchesRead(role, link, after, tuple(self.batches(after, upto, bytes_max))))

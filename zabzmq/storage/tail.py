@@ -6,7 +6,7 @@ and what is in it never has to be.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from zabzmq.core.history import Batch
@@ -82,6 +82,11 @@ class Tail:
             found.append(batch)
             at += 1
         return found
+
+    def near(self, zxid: Zxid) -> Zxid:
+        """The last end of a batch at or before `zxid`, for `zxid` from `start` on."""
+        at = bisect_right(self._prevs, zxid, self._head) - 1
+        return self.last if zxid >= self.last else self._prevs[at]
 
     def _after(self, zxid: Zxid) -> int | None:
         """Where the batch that follows `zxid` is or would be; None when `zxid` is no end of a batch in here."""
