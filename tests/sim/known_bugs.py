@@ -16,7 +16,8 @@ from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.net.client_wire import Answers
 from zabzmq.sim.network import CLEAR, Host, Weather
-from zabzmq.sim.world import FromClient
+from zabzmq.sim.watcher import Watcher
+from zabzmq.sim.world import FromClient, WatchedPeer
 
 Three = tuple[PeerId, PeerId, PeerId]
 
@@ -528,6 +529,31 @@ def only_the_leader_hears_its_quorum(on: Stage) -> None:
     assert not on.world.violations
 
 
+def two_under_one_id(on: Stage) -> None:
+    """44: a second machine starts with B's id and an empty disk, and gets what is sent to B; the first still speaks."""
+    a, b, c = led(on)
+    first = on[b]
+    # The watcher has one place for B, and that is the second's from now on.
+    assert isinstance(first.node.peer, WatchedPeer)
+    first.node.peer.watch = lambda *step: None
+    first.state.watcher = Watcher(on.world.voters, on.world.platters)
+    first.state.watcher.check = lambda *about: True  # type: ignore[method-assign]
+    first.disk.on_synced = lambda: None
+    on.world.processes[b] = None
+    on.world.wipe(b)
+    on.start(b)
+    on.until(lambda: on.world.platters[b].epochs.joined, patience=3000)
+    leader, second = on.leader(), on[b]
+    role = second.node.peer.role
+    for _ in range(20):
+        on.commit(leader)
+        on.play(100)
+    assert first.node.peer.phase.state is State.LOOKING and first.node.peer.round > 0, "both are at work"
+    assert on.established() == leader in (a, c)
+    assert second.node.peer.role == role, "the second has lost its leader to what the first said"
+    all_equal(on)
+
+
 def page_cache(on: Stage) -> None:
     """46: B is killed between write and sync, starts again, helps to elect, and then all lose power."""
     a, b, c = led(on)
@@ -637,6 +663,7 @@ BUGS = (
         "core: who does not hear a quorum does not follow",
         lambda s: Stage(5, seed=s),
     ),
+    Bug((44,), two_under_one_id, "net: a replaced life is heard again"),
     Bug((46,), page_cache, "page cache believed"),
     Bug((48,), half_joined, "core: bootstrap does not join"),
 )
