@@ -24,3 +24,21 @@ def test_voters_take_their_snapshots_in_turn() -> None:
     assert len(moments) >= 12 and len(set(moments)) == len(moments), "no two at once"
     for each in taken.values():
         assert {b - a for a, b in pairwise(each[1:])} == {20}, "as often as asked for"
+
+
+def test_a_large_state_is_not_written_more_often_than_as_much_has_come() -> None:
+    """Else every 64 MiB of log would cost a snapshot of whatever size, and large values many times theirs."""
+    stage = Stage(nodes=3, snapshot_txns=1 << 30)
+    stage.start()
+    leader = stage.leader()
+    node = stage[leader].node
+    node.snapshot_bytes = 200
+    taken: list[int] = []
+    for _ in range(120):
+        before = node.peer.history.snapshot
+        stage.commit(leader)
+        stage.play(50)
+        if node.peer.history.snapshot > before:
+            taken.append(node.peer.history.snapshot.counter)
+    first, *_, last = (b - a for a, b in pairwise(taken))
+    assert len(taken) >= 3 and last > 3 * first, "the state has grown, and so has the log between two snapshots"

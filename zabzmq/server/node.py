@@ -8,7 +8,7 @@ sent meanwhile become one batch.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any, Protocol
 
@@ -99,6 +99,7 @@ class Node:
         self._head_start = (int(turn * snapshot_txns), int(turn * snapshot_bytes))
         self._since_snapshot = self._head_start  # transactions and bytes applied since the last one was begun
         self._taking: Zxid | None = None
+        self._snapshot_size = 0  # bytes of the newest snapshot's state
         self._digests: OrderedDict[Zxid, int] = OrderedDict()
         transport_, storage_ = transport, storage
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -251,15 +252,28 @@ class Node:
             self.failed = f"the snapshot at {zxid} holds the state at {self.state.applied}"
         self._since_snapshot = self._head_start
         self.service.on_restored()
+        self._snapshot_size = len(data)
 
     def _count_for_snapshot(self, batch: Batch) -> None:
         txns, size = self._since_snapshot[0] + batch.count, self._since_snapshot[1] + batch.size
         self._since_snapshot = (txns, size)
-        if self._taking is None and (txns >= self.snapshot_txns or size >= self.snapshot_bytes):
+        # A large state is not written more often than as much has come: else large values would cost many times
+        # their size.
+        bytes_max = max(self.snapshot_bytes, self._snapshot_size)
+        if self._taking is None and (txns >= self.snapshot_txns or size >= bytes_max):
             # L6, L7: the exact state at this zxid, copied here, written in the background.
             self._taking = self.state.applied
             self._since_snapshot = (0, 0)
-            self.storage.take_snapshot(self.peer.history.mark(self.state.applied), self.state.snapshot())
+            pieces = self._measured(self.state.snapshot())
+            self.storage.take_snapshot(self.peer.history.mark(self.state.applied), pieces)
+
+    def _measured(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """These pieces, which another thread may take."""
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            yield piece
+        self._snapshot_size = size
 
     # ---- do all nodes hold the same state?
 
