@@ -613,6 +613,30 @@ def test_follower_echoes_its_leaders_heartbeats() -> None:
     assert one.sent(HbEcho) == [HbEcho(2, 7, False), HbEcho(2, 8, True)]
 
 
+def test_followers_beat_when_their_leader_has_woken_them() -> None:
+    """8.1: at least every 500 ms all the same."""
+    one = One(0)
+    one.follower()
+    began, beats = one.now, len(one.sent(Heartbeat))
+    at: list[float] = []
+    for i in range(1, 41):
+        one.wait(60)
+        assert len(one.sent(Heartbeat)) == beats, "not by its own clock"
+        one.beat(1, 2, state=State.LEADING, phase=Phase.BROADCAST, hb_seq=i)
+        if len(one.sent(Heartbeat)) > beats:
+            beats += 1
+            at.append(one.now - began)
+    assert at == [480, 960, 1440, 1920, 2400]
+
+
+def test_followers_beat_also_without_a_heartbeat_of_their_leader() -> None:
+    one = One(0, timing=Timing(peer_timeout=2000))
+    one.follower()
+    beats = len(one.sent(Heartbeat))
+    one.wait(500)
+    assert len(one.sent(Heartbeat)) == beats + 1
+
+
 def test_a_silent_leader_is_left_after_peer_timeout() -> None:
     one = One(0)
     one.follower()

@@ -326,6 +326,10 @@ class LearnerBroadcast(LearnerSynchronization):
             if peer.now - max(self.following.pub_at, self.resubscribed_at) > peer.timing.peer_timeout:
                 self.resubscribed_at = peer.now
                 peer.emit(Resubscribe(self.following.leader.peer))
+        due = peer.hb_at + peer.timing.idle_hb_interval
+        if peer.phase is self and source == self.following.leader and peer.now >= due - peer.timing.hb_interval:
+            # Our own, which is due before the leader's next: now that all followers are awake it wakes nobody up.
+            peer.beat()
 
     def on_watermark(self, zxid: Zxid) -> None:
         peer = self.peer
