@@ -9,6 +9,7 @@ import platform
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +36,14 @@ class Ours(System):
     driver = "its own client, one process"
     behind_max = 100_000
 
-    def __init__(self, directory: Path, nodes: int = NODES) -> None:
+    def __init__(self, directory: Path, nodes: int = NODES, options: Sequence[str] = ()) -> None:
         super().__init__(directory)
         self._config = config = _config(directory, nodes)
-        self._supervisor = Supervisor(config)
+        self._supervisor = Supervisor(config, options)
+
+    @property
+    def config(self) -> Config:
+        return self._config
 
     def version(self) -> str:
         return f"{zabzmq.__version__}, Python {platform.python_version()}, libzmq {zmq.zmq_version()}"
@@ -122,6 +127,15 @@ class Ours(System):
                 lambda: (told := self._status(client).get(follower)) is not None and told.applied >= target,
             )
             return time.monotonic() - began
+
+    def leader_and_epoch(self, client: Client) -> tuple[int, int]:
+        """Of the leader there is now; waits for one."""
+
+        def found() -> tuple[int, int] | None:
+            leading = [(node.epoch, node.node) for node in self._status(client).values() if node.established]
+            return (max(leading)[1], max(leading)[0]) if leading else None
+
+        return wait_until("a leader", found)
 
     # ---- pieces
 

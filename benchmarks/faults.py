@@ -1,0 +1,122 @@
+"""python -m benchmarks.faults: fail-over over many kills, and whether a hard-pressed cluster keeps its leader.
+
+--kills and --freezes take the leader away, again and again, and tell how long a client at default settings waited for
+its next write. --steady gives all cores something else to do, makes every sync 50 ms longer, and counts the elections
+that nothing but slowness has caused: there should be none.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from benchmarks.measure import Trouble, wait_until
+from benchmarks.ours import CLUSTER, Ours
+from zabzmq.cli import common
+from zabzmq.cli.asking import NoAnswer, post
+from zabzmq.cli.common import Exit, UserError
+from zabzmq.client.call import Outcome
+from zabzmq.client.client import Client
+from zabzmq.machine.operations import Put
+from zabzmq.server.observe_token import shared_token
+
+SYNC_MS: Final = 50.0
+OUTSTANDING: Final = 64
+TOLD_EVERY_S: Final = 60.0
+
+
+@click.command()
+@click.option("--kills", default=100, show_default=True, help="Of the leader, with kill -9.")
+@click.option("--freezes", default=5, show_default=True, help="Of the leader, with SIGSTOP.")
+@click.option("--steady", "minutes", default=0.0, help="Instead: so many minutes of busy cores and slow syncs.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
+def faults(kills: int, freezes: int, minutes: float, directory: Path | None) -> int:
+    """Take the leader away, or press it hard, and tell what clients notice."""
+    scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=directory))
+    system = Ours(scratch, options=("--allow-faults",) if minutes else ())
+    try:
+        system.start()
+        if minutes:
+            _steady(system, scratch, minutes * 60)
+        else:
+            _tell("leader killed, to the next commit", kills, system.fail_over)
+            _tell("leader frozen, to the next commit", freezes, system.freeze)
+    except Trouble as trouble:
+        raise UserError(str(trouble)) from None
+    finally:
+        system.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Exit.OK
+
+
+def _tell(what: str, count: int, act: Callable[[], float]) -> None:
+    if count:
+        took = sorted(act() for _ in range(count))
+        p50, p99 = took[count // 2], took[min(count - 1, int(count * 0.99))]
+        click.echo(f"{what}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {took[-1]:.0f} ms, {count} times")
+
+
+def _steady(system: Ours, directory: Path, seconds: float) -> None:
+    token = shared_token(directory / "logs")
+    for listen in system.config.listens:
+
+        def is_slow(host: str = listen.host, port: int = listen.observe) -> bool:
+            try:
+                return post(host, port, "/fault", {"disk_ms": SYNC_MS}, token)[0] == 200
+            except NoAnswer:
+                return False
+
+        wait_until(f"node {listen.id} to take a fault", is_slow)
+    with Client(system.config.client_endpoints, cluster=CLUSTER) as client, _busy_cores():
+        epochs = {system.leader_and_epoch(client)}
+        done, unsure = 0, 0
+        began = told = time.monotonic()
+        client.submit_many([Put(b"steady-%d" % i, b"x" * 128) for i in range(OUTSTANDING)])
+        while (now := time.monotonic()) - began < seconds:
+            calls = client.pump(100.0)
+            done += sum(call.outcome is Outcome.OK for call in calls)
+            unsure += sum(call.outcome is not Outcome.OK for call in calls)
+            client.submit_many([call.operation for call in calls])  # type: ignore[misc]
+            if now - told >= TOLD_EVERY_S:
+                told = now
+                epochs.add(system.leader_and_epoch(client))
+                click.echo(f"{now - began:.0f} s: {done:,} writes, leader and epoch {sorted(epochs)}", err=True)
+        epochs.add(system.leader_and_epoch(client))
+    elections = max(epoch for _, epoch in epochs) - min(epoch for _, epoch in epochs)
+    click.echo(
+        f"{seconds / 60:.1f} minutes, {os.cpu_count()} cores busy, syncs {SYNC_MS:.0f} ms longer: "
+        f"{elections} elections, {done:,} writes, {unsure} without an answer in time"
+    )
+    if elections:
+        raise Trouble(f"{elections} elections that nothing but slowness has caused")
+
+
+@contextmanager
+def _busy_cores() -> Iterator[None]:
+    burning = [multiprocessing.Process(target=_burn, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for process in burning:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.join()
+
+
+def _burn() -> None:
+    while True:
+        pass
+
+
+if __name__ == "__main__":
+    common.run(faults, "benchmarks.faults")
