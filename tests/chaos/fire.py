@@ -143,6 +143,7 @@ class Episode:
         self.cluster = BurningCluster(directory, namespaces)
         self.disks = SmallDisks(self.cluster.config) if namespaces is not None else None
         self.burnt = Burnt(episodes=1)
+        self._slow: tuple[int, ...] = ()
 
     def run(self, acts: int | list[str], clients: int = 2) -> Burnt:
         """So many acts, drawn; or these."""
@@ -222,6 +223,9 @@ class Episode:
             supervisor.resume(node)
         supervisor.start_all()
         self.cluster.cut([])
+        for node in self._slow:
+            self.cluster.fault(node, {})
+        self._slow = ()
         wait_for(lambda: self._answering() == len(self.cluster.config.ids), 60, "start of all nodes")
 
     def _caught_up(self, name: str) -> None:
@@ -354,7 +358,8 @@ class Episode:
     def _slow_disk(self) -> None:
         """Of the leader and another: 150 ms a sync."""
         leader, others = self._followers(1)
-        for node in (leader, *others):
+        self._slow = (leader, *others)
+        for node in self._slow:
             self.cluster.fault(node, {"disk_ms": 150})
         self.burnt.done["slow disks"] += 2
 

@@ -149,7 +149,7 @@ def _snap(event: Event) -> str:
 
 def _vote(event: Event) -> str:
     if event.get("candidate") is None:
-        return f"vote round {event.get('round')}: may not count yet"
+        return f"vote round {event.get('round')}: may not lead now"
     return f"vote round {event.get('round')}: {triple(event.fields)}, {event.get('why')}"
 
 

@@ -115,7 +115,7 @@ def word(value: Any) -> str:
 
 
 def vote_text(vote: Vote | None) -> str:
-    return "none: this node may not count yet" if vote is None else f"({vote.epoch}, {vote.zxid}, {vote.leader.peer})"
+    return "none: this node may not lead now" if vote is None else f"({vote.epoch}, {vote.zxid}, {vote.leader.peer})"
 
 
 def span(first: Zxid, last: Zxid) -> str:
