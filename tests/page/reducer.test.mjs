@@ -264,6 +264,20 @@ test("why not committed: who has it, whose disk is slow, who is not there", () =
   for (const clause of answer.clauses) assert.ok(run.events.some((event) => idOf(event) === clause.id), `${clause.code} is proven`);
 });
 
+test("a node that was silent and is heard again is back also when that moment is looked at later", () => {
+  const run = Run.ready();
+  const history = new History();
+  for (const e of run.events) history.add(e);
+  run.t += 4;
+  history.add({ v: 1, k: "page", what: "silent", n: 2, t: run.t, lc: 0 });
+  history.add(run.tell(2, "recv", { type: "HEARTBEAT", from: 0, count: 10 }));
+  const place = history.end - 1;
+  const then = copyState(history.stateAt(place));
+  assert.equal(then.nodes[2].up, true);
+  history.add(run.tell(0, "note", { text: "later" }));
+  assert.deepEqual(history.stateAt(place).nodes, then.nodes);
+});
+
 test("why not committed, during a split: the message was cut", () => {
   const run = Run.ready();
   for (const n of [1, 2]) run.tell(0, "fault", { what: "set", rules: [{ peer: 1, cut: "both" }, { peer: 2, cut: "both" }] });
