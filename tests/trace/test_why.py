@@ -12,7 +12,7 @@ from zabzmq.core import peer
 from zabzmq.trace.why import WHYS, why_of
 
 CORE = Path(inspect.getfile(peer)).parent
-MOVES = {"leave": 0, "look_again": 0, "fail": 0, "_enter": 1, "lead": 2, "follow": 2}
+MOVES = {"leave": 0, "leave_unanswered": 0, "look_again": 0, "fail": 0, "_enter": 1, "lead": 2, "follow": 2}
 """The methods that move a peer, and which argument says why."""
 
 

@@ -219,8 +219,10 @@ class Election(PeerPhase):
         peer, vote = self.peer, self.vote
         if vote is None or (peer.reachable(vote.leader.peer) and not peer.is_dead(vote.leader)):
             return False
-        gone = "has restarted" if peer.is_dead(vote.leader) else "cannot be reached"
-        peer.look_again(f"candidate {vote.leader.peer} {gone}")
+        if peer.is_dead(vote.leader):
+            peer.look_again(f"candidate {vote.leader.peer} has restarted")
+        else:
+            peer.look_again(f"candidate {vote.leader.peer} cannot be reached")
         return True
 
     def _settle_for_less(self) -> None:

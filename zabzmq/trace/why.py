@@ -30,6 +30,7 @@ WHYS: Final[dict[str, str]] = {
     "follows": "follows <peer>",
     "candidate_unreachable": "candidate <peer> cannot be reached",
     "candidate_gone": "candidate <peer> is gone",
+    "candidate_restarted": "candidate <peer> has restarted",
     # discovery
     "quorum_promised": "a quorum has promised",
     "promised": "promised <epoch>",
