@@ -50,7 +50,8 @@ class Expected:
 class Script:
     """Everything a store does, one step at a time; `expected` says what a cut now may leave."""
 
-    def __init__(self, path: Path, files: Files, image: bytes) -> None:
+    def __init__(self, path: Path, files: Files, image: bytes, kind: type[Directory] = Directory) -> None:
+        self.kind = kind
         self.expected = Expected()
         self.files = files
         self.image = image
@@ -58,7 +59,7 @@ class Script:
         self.path = path
 
     def run(self) -> None:
-        self.directory = Directory(self.path, promised=False, files=self.files, segment_bytes=600)
+        self.directory = self.kind(self.path, promised=False, files=self.files, segment_bytes=600)
         self.epochs(Epochs(1, 0, True))
         for some in (OLD[:1], OLD[1:4], OLD[4:5], OLD[5:12], TAIL[:1], TAIL[1:3], TAIL[3:]):
             self.append(some)
