@@ -17,7 +17,14 @@ PACKAGE = Path(__file__).parent.parent / "zabzmq"
 CORE_MAY_TAKE = {"__future__", "dataclasses", "enum", "math", "typing", "collections", "collections.abc"}
 
 # Longest prefix wins. What a layer may import of this project, beside itself.
-PURE_NET = ("zabzmq.net.wire", "zabzmq.net.link", "zabzmq.net.client_wire", "zabzmq.net.faults", "zabzmq.net.holding")
+PURE_NET = (
+    "zabzmq.checksum",
+    "zabzmq.net.wire",
+    "zabzmq.net.link",
+    "zabzmq.net.client_wire",
+    "zabzmq.net.faults",
+    "zabzmq.net.holding",
+)
 INNER = ("zabzmq.core", "zabzmq.machine", *PURE_NET, "zabzmq.server.ports", "zabzmq.trace.event")
 SERVICE_PARTS = ("zabzmq.server.replies", "zabzmq.server.reads", "zabzmq.server.commits")
 SERVER = ("zabzmq.server.service", "zabzmq.server.node")
@@ -29,6 +36,7 @@ ENDPOINT = (
 )
 LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq": (),
+    "zabzmq.checksum": (),
     "zabzmq.core": (),
     "zabzmq.machine": ("zabzmq.core",),
     "zabzmq.net.wire": ("zabzmq.core", *PURE_NET),
@@ -37,7 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "zabzmq.net.holding": ("zabzmq.core", *PURE_NET),
     "zabzmq.net.client_wire": ("zabzmq.core", "zabzmq.machine.operations", *PURE_NET),
     "zabzmq.net": INNER,
-    "zabzmq.storage": ("zabzmq.core", "zabzmq.server.ports"),
+    "zabzmq.storage": ("zabzmq.checksum", "zabzmq.core", "zabzmq.server.ports"),
     "zabzmq.server.ports": ("zabzmq.core", "zabzmq.net.client_wire", "zabzmq.trace.event"),
     "zabzmq.server.service": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire", *SERVICE_PARTS),
     "zabzmq.server.replies": ("zabzmq.core", "zabzmq.machine", "zabzmq.net.client_wire"),
@@ -60,7 +68,7 @@ GUARDED = {
     "rich": ("zabzmq.cli",),
     "h11": ("zabzmq.server.observe_http",),
     "prometheus_client": ("zabzmq.server.observe_metrics",),
-    "crc32c": ("zabzmq.net", "zabzmq.storage"),
+    "crc32c": ("zabzmq.checksum",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, Union, get_args, get_origi
 
 import msgspec
 import xxhash
-from crc32c import crc32c
 
+from zabzmq.checksum import crc32c
 from zabzmq.core.errors import ZabError
 from zabzmq.core.history import Batch
 from zabzmq.core.lamport import Lamport

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from crc32c import crc32c
 
+from zabzmq.checksum import crc32c
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Epochs
 from zabzmq.core.zxid import PeerId, Zxid

@@ -15,8 +15,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
-from crc32c import crc32c
 
+from zabzmq.checksum import crc32c
 from zabzmq.core.history import Batch
 from zabzmq.core.zxid import PeerId, Zxid
 

@@ -14,8 +14,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
-from crc32c import crc32c
 
+from zabzmq.checksum import crc32c
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import SnapshotMark
 from zabzmq.core.zxid import Zxid
