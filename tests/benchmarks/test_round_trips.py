@@ -22,7 +22,7 @@ class Distant(Stage):
     def __init__(self, round_trip_ms: float, sync_ms: float) -> None:
         plan = Plan(
             nodes=5,
-            weather=Weather(delay=round_trip_ms / 2),
+            weather=Weather(delay=round_trip_ms / 2, slow=0.0),  # one that is 40 times as late is an outage at 50 ms
             clients=1,
             operations=0,
             sync_ms=sync_ms,

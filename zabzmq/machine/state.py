@@ -68,6 +68,7 @@ class ReplicatedState:
 
     def __init__(self, max_clients: int = MAX_CLIENTS) -> None:
         self.applied = ZERO
+        self._digest: int | None = None  # as far as it was asked for since the state last moved
         self.game = GameMachine()
         self.kv = KvMachine()
         self.sessions = Sessions(max_clients)
@@ -77,6 +78,7 @@ class ReplicatedState:
     def apply(self, batch: Batch) -> list[AppliedRun]:
         """Take in the next committed batch. Raises CorruptBatch, with nothing changed, if it cannot be opened."""
         assert batch.prev == self.applied, f"{batch.first} follows {batch.prev}, but applied is {self.applied}"
+        self._digest = None
         if batch.admit is not None:  # Concerns voters, not clients.
             self.applied = batch.last
             return []
@@ -152,7 +154,10 @@ class ReplicatedState:
     @property
     def digest(self) -> int:
         """64 bits of the state itself, the client table included; `applied` is no part of it."""
-        return xxh3_64_intdigest(_pack_digests(self.game.digest, self.kv.digest, self.sessions.digest))
+        if self._digest is None:
+            parts = (self.game.digest, self.kv.digest, self.sessions.digest)
+            self._digest = xxh3_64_intdigest(_pack_digests(*parts))
+        return self._digest
 
     def full_digest(self) -> int:
         """The same, from nothing but the state."""
@@ -177,6 +182,7 @@ class ReplicatedState:
             raise StorageError(f"snapshot state starts with {magic!r}, not {SNAPSHOT_MAGIC!r}")
         if len(data) != _HEADER.size + sum(lengths):
             raise StorageError(f"snapshot state has {len(data)} bytes, its header says {_HEADER.size + sum(lengths)}")
+        self._digest = None
         offset, view = _HEADER.size, memoryview(data)
         parts: tuple[GameMachine | KvMachine | Sessions, ...] = (self.game, self.kv, self.sessions)
         for part, length in zip(parts, lengths, strict=True):

@@ -17,6 +17,12 @@ import zmq
 Take: TypeAlias = Callable[[list[bytes]], None]
 """Gets the frames of one message. It may close the socket they came from."""
 
+_DONTWAIT: Final = int(zmq.DONTWAIT)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_RCVMORE: Final = int(zmq.RCVMORE)
+"""Plain numbers: what the enumeration's members cost shows in every turn."""
+
 PARTS_KEPT: Final = 4
 """Frames of one message that are kept; no message has more."""
 
@@ -75,7 +81,7 @@ class Readers:
         if extra_fd != self._watched:
             self._watch(extra_fd)
         for source in self._touched:
-            if source in self._sources and int(source.socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            if source in self._sources and has_input(source.socket):
                 self._ready[source] = None
         self._touched.clear()
         if self._ready:
@@ -101,14 +107,15 @@ class Readers:
     def _read(self, source: Source) -> bool:
         """Whether it is empty now."""
         for _ in range(source.most):
-            if source not in self._sources:
-                return True
             if source.room is not None and not source.room():
                 return False
             frames = _frames(source)
             if frames is None:
                 return True
             source.take(frames)
+            # Asked before the next is received: to be told of none in an exception costs more.
+            if source not in self._sources or not has_input(source.socket):
+                return True
         return False
 
     def _watch(self, fd: int | None) -> None:
@@ -119,6 +126,11 @@ class Readers:
         self._watched = fd
 
 
+def has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message waits; it also hears what the library's own thread has to say to this socket."""
+    return bool(int(socket.get(_EVENTS)) & _POLLIN)
+
+
 def _frames(source: Source) -> list[bytes] | None:
     """The next message, None if there is none. Of too many parts the first PARTS_KEPT and one more are kept.
 
@@ -127,13 +139,13 @@ def _frames(source: Source) -> list[bytes] | None:
     """
     socket = source.socket
     try:
-        frames = [socket.recv(zmq.DONTWAIT)]
+        frames = [socket.recv(_DONTWAIT)]
     except zmq.Again:
         return None
-    while socket.get(zmq.RCVMORE):
+    while socket.get(_RCVMORE):
         if source.is_dealer:
             return [*frames, b""]
-        part = socket.recv(zmq.DONTWAIT)
+        part = socket.recv(_DONTWAIT)
         if len(frames) <= PARTS_KEPT:
             frames.append(part)
     return frames

@@ -48,6 +48,7 @@ from zabzmq.net.client_wire import ClientRequest, NodeStatus
 from zabzmq.server.ports import Clock, Storage, Transport
 from zabzmq.server.service import Service
 
+APPLY_AFTER_MS = 2.0
 APPLY_BYTES = 1 << 20  # applied in one turn at most, so that sockets are looked at in between (F1)
 DIGESTS_KEPT = 256
 DIGEST_EVERY = 10  # heartbeats (PROTOCOL 15.4)
@@ -93,6 +94,8 @@ class Node:
         self.snapshot_bytes = snapshot_bytes
         self.failed: str | None = None
         self._deliver_upto: Zxid = peer.delivered
+        self._appended = False  # in this turn
+        self._apply_at = -inf  # what was left unapplied, so that a disk could begin, is applied then at the latest
         # Voters take their snapshots in turn, each a share of the way before the next, so that a quorum of disks and
         # processors is free for commits meanwhile.
         turn = peer.voters.ids.index(peer.id) / len(peer.voters.ids)
@@ -109,7 +112,7 @@ class Node:
             OpenLink: lambda e: transport_.open_link(e.link, e.peer),
             CloseLink: lambda e: transport_.close_link(e.link),
             Resubscribe: lambda e: transport_.resubscribe(e.peer),
-            Append: lambda e: storage_.append(e.role, e.batches),
+            Append: self._append,
             SaveEpochs: lambda e: storage_.save_epochs(e.role, e.epochs),
             Truncate: lambda e: storage_.truncate(e.role, e.to),
             StageSnapshot: lambda e: storage_.stage_snapshot(e.role, e.offset, e.data),
@@ -169,21 +172,20 @@ class Node:
         read = self.service.take_reads()
         if read is not None:
             self._run(now, read, self.peer.step(now, read))
-        self._apply()
+        if self._deliver_upto > self.state.applied and not self._lets_disk_begin(now):
+            self._apply()
+        self._appended = False
         self.service.on_tick(now)
-        if self.service.replies:
-            replies, self.service.replies = self.service.replies, []
-            for client, reply in replies:
-                self.transport.reply(client, reply)
+        self._reply()
 
     @property
     def next_deadline(self) -> float:
         """When flush() wants to be called again at the latest, in milliseconds of the clock."""
         if self.failed is not None:
             return inf
-        if self._deliver_upto > self.state.applied:
-            return -inf
         deadline: float = min(self.peer.next_deadline, self.service.next_deadline)
+        if self._deliver_upto > self.state.applied:
+            deadline = min(deadline, self._apply_at)
         return deadline
 
     # ---- effects
@@ -195,6 +197,16 @@ class Node:
         perform = self._perform
         for effect in effects:
             perform[type(effect)](effect)
+
+    def _append(self, effect: Append) -> None:
+        self._appended = True
+        self.storage.append(effect.role, effect.batches)
+
+    def _reply(self) -> None:
+        if self.service.replies:
+            replies, self.service.replies = self.service.replies, []
+            for client, reply in replies:
+                self.transport.reply(client, reply)
 
     def _publish(self, effect: Publish) -> None:
         message = effect.message
@@ -218,11 +230,21 @@ class Node:
     def _deliver(self, effect: Deliver) -> None:
         self._deliver_upto = effect.upto
 
+    def _lets_disk_begin(self, now: float) -> bool:
+        """Whether applying waits for the next turn, since the disk was given something in this one.
+
+        The log's writer cannot begin before this thread goes to sleep, and others wait for our ACK, not for our state.
+        A leader's clients wait for its state.
+        """
+        if not self._appended or self.peer.is_established or self._apply_at > -inf:
+            self._apply_at = -inf
+            return False
+        self._apply_at = now + APPLY_AFTER_MS
+        return True
+
     def _apply(self) -> None:
         """Apply a slice of what is delivered, in order (B8); the rest waits for the next turn."""
         state = self.state
-        if state.applied >= self._deliver_upto:
-            return
         leading = self.peer.is_established
         try:
             for batch in self.storage.batches(state.applied, self._deliver_upto, APPLY_BYTES):
@@ -230,6 +252,7 @@ class Node:
                 acks: list[int] = [*self.peer.holders(batch.last)] if leading else []
                 committed = self.service.on_applied(batch, runs, acks)
                 if leading:
+                    self._reply()
                     self.transport.publish_committed(committed)
                 digest = self._remember_digest()
                 if self.observer is not None:

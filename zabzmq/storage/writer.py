@@ -166,11 +166,8 @@ class Writer:
     def _append(self, job: _Job, order: Append) -> None:
         batches = [*order.batches]
         size = sum(batch.size for batch in batches)
-        while size < _GROUP_BYTES_MAX:
-            try:
-                held = self._queue.get_nowait()
-            except Empty:
-                break
+        while size < _GROUP_BYTES_MAX and not self._queue.empty():
+            held = self._queue.get_nowait()
             if not isinstance(held.order, Append) or (held.cut, held.order.role) != (job.cut, order.role):
                 self._held = held
                 break
