@@ -22,7 +22,8 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page
 
-from tests.e2e.real import client_py
+from tests.chaos.harness import wait_for
+from tests.e2e.real import PATIENCE_S, client_py
 from tests.page import browser
 from tests.page.browser import Pages, chromium
 from tests.page.live import OBSERVE_OFFSET, LiveCluster
@@ -137,6 +138,8 @@ def kills(live: LiveCluster, page: Page) -> Iterator[float]:
         killed = time.time()
         os.kill(pid, signal.SIGKILL)
         yield page.evaluate("window.gone") - killed * 1000
+        # Its connections end before its process does.
+        wait_for(lambda node=first: live.states()[node] == "down", PATIENCE_S, "end")  # type: ignore[misc]
     live.mend()
 
 
