@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,7 @@ def faults(kills: int, freezes: int, minutes: float, directory: Path | None) -> 
 def _tell(what: str, count: int, act: Callable[[], float]) -> None:
     if count:
         took = sorted(act() for _ in range(count))
-        p50, p99 = took[count // 2], took[min(count - 1, int(count * 0.99))]
+        p50, p99 = (took[ceil(count * share) - 1] for share in (0.5, 0.99))
         click.echo(f"{what}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {took[-1]:.0f} ms, {count} times")
 
 
