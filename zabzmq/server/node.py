@@ -48,7 +48,7 @@ from zabzmq.net.client_wire import ClientRequest, NodeStatus
 from zabzmq.server.ports import Clock, Storage, Transport
 from zabzmq.server.service import Service
 
-APPLY_AFTER_MS = 2.0
+APPLY_AFTER_MS = 2.0  # applying waits no longer for a disk to begin
 APPLY_BYTES = 1 << 20  # applied in one turn at most, so that sockets are looked at in between (F1)
 DIGESTS_KEPT = 256
 DIGEST_EVERY = 10  # heartbeats (PROTOCOL 15.4)
