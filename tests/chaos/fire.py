@@ -40,7 +40,7 @@ CAUGHT_UP_S: Final = 15.0
 PAUSE_S: Final = 2.2 * Timing().peer_timeout / 1000
 """Longer than two time-outs."""
 PARTITIONS: Final = frozenset({"cut off the leader", "partition", "cut one way"})
-OFTEN: Final = {"kill all": 2, "crash storm": 5, "pause two followers": 10, "flap": 3}
+OFTEN: Final = {"kill all": 2, "crash storm": 5, "pause two followers": 10, "flap": 6}
 """How much more often than the other acts: most happens in these."""
 COUNTERS: Final = 3
 NODES: Final = 5
