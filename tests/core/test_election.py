@@ -564,14 +564,19 @@ def test_who_names_a_process_that_is_no_more_is_not_among_those_that_settle() ->
     assert proposal(one) == vote(4)
 
 
-def test_nobody_settles_for_a_candidate_whose_history_is_behind_its_own() -> None:
-    """E8: discovery would send it away, again and again."""
+def test_nobody_settles_for_a_candidate_whose_history_is_behind_its_own_but_stands_itself() -> None:
+    """E8, bug 39: discovery would send 2 away, again and again; and 1 and 2 never heard that we could lead."""
     one = looking(5, held=history((1, 3)))
     one.looking(4, vote(4, zxid=Zxid(1, 9)))
     one.looking(1, vote(2, zxid=Zxid(1, 2)))
     one.looking(2, vote(2, zxid=Zxid(1, 2)))
     one.wait(700)
-    assert proposal(one) == vote(4, zxid=Zxid(1, 9)) and one.place == ELECTION
+    assert proposal(one) == vote(0, zxid=Zxid(1, 3)) and one.place == ELECTION
+    one.looking(4, vote(4, zxid=Zxid(1, 9)))
+    one.looking(1, vote(0, zxid=Zxid(1, 3)))
+    one.looking(2, vote(0, zxid=Zxid(1, 3)))
+    one.wait(20)
+    assert one.place == LEADING
 
 
 # ---- who may vote ------------------------------------------------------------------------------------------------

@@ -659,6 +659,12 @@ BUGS = (
     ),
     Bug(
         (39,),
+        best_candidate_out_of_reach,
+        "core: nobody stands where the best is out of reach",
+        lambda s: Stage(5, seed=40 + s),  # in the first, whoever comes next names the best, and nobody else
+    ),
+    Bug(
+        (39,),
         only_the_leader_hears_its_quorum,
         "core: who does not hear a quorum does not follow",
         lambda s: Stage(5, seed=s),

@@ -228,18 +228,19 @@ class Election(PeerPhase):
     def _settle_for_less(self) -> None:
         """E8: a quorum is here, and has not agreed for long: the best we reach is out of reach for others.
 
-        So the next, whom most others name: never one whose history is behind our own, as discovery would send it away.
+        So the next, whom most others name, or ourselves: who prefers another never told that it could lead. It is
+        never one whose history is behind our own, as discovery would send it away.
         """
         peer, settled = self.peer, self.vote
         self.settle_at = peer.now + self._settle_after
         if self.mine is None or settled is None or not peer.voters.is_quorum(self.votes):
             return
-        named: dict[ProcessId, set[PeerId]] = {}
+        named: dict[ProcessId, set[PeerId]] = {peer.process: {peer.id}}
         for voter, theirs in self.votes.items():
             named.setdefault(theirs.leader, {peer.id}).add(voter)
         possible = [
             theirs
-            for theirs in self.votes.values()
+            for theirs in (self.mine, *self.votes.values())
             if theirs.leader != settled.leader
             and (theirs.epoch, theirs.zxid) >= (self.mine.epoch, self.mine.zxid)
             and peer.reachable(theirs.leader.peer)
