@@ -6,6 +6,7 @@ from tests.sim.stage import Stage
 from zabzmq.core.messages import Phase, State
 from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
+from zabzmq.sim.disk import Platter
 from zabzmq.sim.mutants import MUTANTS
 
 
@@ -71,8 +72,8 @@ def test_counting_copies_is_caught_in_the_schedule_of_bug_32() -> None:
     assert named == {"CommitSafety"}
 
 
-def old_disk_returns(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
-    """B is wiped, admitted anew, acknowledges w with A alone; then its old disk comes back, and A is gone."""
+def second_disk(on: Stage) -> tuple[PeerId, PeerId, PeerId, Platter]:
+    """A leads; B's disk is lost, and another one is admitted, as all have on theirs. The last is the lost one."""
     on.start()
     a = on.leader()
     b, c = (peer for peer in on.peers if peer != a)
@@ -83,6 +84,12 @@ def old_disk_returns(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
     on.until(lambda: on.world.platters[b].epochs.joined)
     on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
     on.commit(a)
+    return a, b, c, old
+
+
+def old_disk_returns(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:
+    """B is wiped, admitted anew, acknowledges w with A alone; then its old disk comes back, and A is gone."""
+    a, b, c, old = second_disk(on)
     on.cut(c)
     on.write(a)
     w = Zxid(on.synced(a).epoch, on.synced(a).counter + 1)
@@ -115,15 +122,7 @@ def test_counting_the_promise_of_a_replaced_life_is_caught() -> None:
 
 def replaced_and_put_back(on: Stage) -> tuple[PeerId, PeerId]:
     """B's disk is lost and another one admitted; then the first is put back."""
-    on.start()
-    a = on.leader()
-    b, c = (peer for peer in on.peers if peer != a)
-    on.commit(a, 3)
-    on.power_off(b)
-    old = on.world.wipe(b)
-    on.start(b)
-    on.until(lambda: on.world.platters[b].epochs.joined)
-    on.commit(a)
+    _, b, c, old = second_disk(on)
     on.power_off(b)
     on.world.wipe(b, old)
     return b, c
@@ -132,16 +131,7 @@ def replaced_and_put_back(on: Stage) -> tuple[PeerId, PeerId]:
 def two_disks_of_one_voter(on: Stage) -> tuple[PeerId, PeerId, Zxid]:
     """B's second disk and C commit w in an epoch that A, which stood still, has not heard of; then B's first disk
     is put back, and A, which still leads the epoch before, has just proposed to admit it again."""
-    on.start()
-    a = on.leader()
-    b, c = (peer for peer in on.peers if peer != a)
-    on.commit(a, 3)
-    on.power_off(b)
-    old = on.world.wipe(b)
-    on.start(b)
-    on.until(lambda: on.world.platters[b].epochs.joined)
-    on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
-    on.commit(a)
+    a, b, c, old = second_disk(on)
     on[a].pause()
     on.until(lambda: on.established(b, c) is not None)
     leader = on.established(b, c)
