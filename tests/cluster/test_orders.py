@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zabzmq.cluster.orders import Orders, Refused, Seen, done_in_words, process_states
+from zabzmq.cluster.orders import ELECTION_MS, Orders, Refused, Seen, done_in_words, process_states
 from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.core.errors import StorageError
 from zabzmq.server.config import load
@@ -80,9 +80,11 @@ class Cluster:
         self.nodes = Nodes(directory)
         self.leader: int | None = 3
         self.by_hand: dict[int, int] = {}
+        self.patience_ms = 0.0
         self.orders = Orders(self.nodes.config, self.nodes, self.look, " --nodes 5", random.Random(1))
 
-    def look(self) -> Seen:
+    def look(self, patience_ms: float) -> Seen:
+        self.patience_ms = patience_ms
         return Seen(self.leader, {**self.nodes.running(), **self.by_hand})
 
     def refusal(self, verb: str, target: str) -> tuple[int, str]:
@@ -114,6 +116,14 @@ def test_any_and_follower_pass_over_those_it_cannot_be_done_to(cluster: Cluster)
     assert cluster.chosen("pause", "follower") == {2, 4}
     assert cluster.chosen("resume", "any") == {1}
     assert cluster.chosen("restart", "any") == {0}, "who is down needs it most"
+
+
+def test_only_an_order_to_the_leader_waits_for_there_to_be_one(cluster: Cluster) -> None:
+    for target in ("2", "follower", "any"):
+        cluster.chosen("kill", target)
+        assert cluster.patience_ms == 0.0
+    cluster.chosen("kill", "leader")
+    assert cluster.patience_ms == ELECTION_MS
 
 
 def test_what_is_done_is_answered(cluster: Cluster) -> None:

@@ -52,6 +52,14 @@ def test_a_killed_node_is_down_and_restarted_it_serves_again(many: Harmed, targe
     assert many.missing(f"before-{target}", f"without-{target}") == []
 
 
+def test_an_order_to_the_leader_reaches_one_that_is_yet_to_be_elected_or_found(few: Harmed) -> None:
+    few.begin()
+    for _ in range(4):
+        node = few.order("kill", "leader")
+        few.order("restart", node)  # nobody leads now, or whoever does is not yet known to the supervisor
+    few.until_equal()
+
+
 def test_a_paused_leader_is_replaced_and_resumed_it_follows(many: Harmed) -> None:
     leader = many.order("pause", "leader")
     assert [each["state"] for each in many.processes() if each["id"] == leader] == ["paused"]

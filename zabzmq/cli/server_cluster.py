@@ -226,7 +226,7 @@ class Up:
         """Nodes that ended. `expected`: by order, so there is nothing to add."""
         for ended in self._supervisor.ended():
             if not self._started and ended.code > 0:
-                pid = self._orders.others(self._look()).get(ended.node)
+                pid = self._orders.others(self._look(0.0)).get(ended.node)
                 if pid is not None and self._supervisor.running():
                     show.event(f"node {ended.node} (pid {pid}) runs already, started by hand: it is left alone")
                     continue
@@ -235,8 +235,13 @@ class Up:
             if not expected:
                 show.event(_epitaph(ended, self._options))
 
-    def _look(self) -> Seen:
-        return _seen(ask(self._client, self._config, wait_ms=300.0))
+    def _look(self, patience_ms: float) -> Seen:
+        end = time.monotonic() + patience_ms / 1_000.0
+        while True:
+            seen = _seen(ask(self._client, self._config, wait_ms=300.0))
+            if seen.leader is not None or time.monotonic() >= end:
+                return seen
+            time.sleep(0.02)
 
     def _state(self) -> dict[str, Any]:
         """GET /state of the control port, in its thread."""

@@ -19,6 +19,8 @@ ANY: Final = "any"
 WORDS: Final = (LEADER, FOLLOWER, ANY)
 ON_NODES: Final = ("kill", "restart", "pause", "resume", "powercut")
 ON_ALL: Final = ("reset", "down")
+ELECTION_MS: Final = 1_500.0
+"""How long an order to the leader waits for one: an election takes less, and so does finding a node just started."""
 
 
 class Refused(ZabError):
@@ -56,9 +58,10 @@ class Orders:
     """Carries out one order after another, for `look` says who leads at that moment. Belongs to one thread."""
 
     def __init__(
-        self, config: Config, supervisor: Supervisor, look: Callable[[], Seen], options: str, dice: random.Random
+        self, config: Config, supervisor: Supervisor, look: Callable[[float], Seen], options: str, dice: random.Random
     ) -> None:
-        """`options`: what a command that people are told to type needs, to mean this cluster."""
+        """`look`: the cluster as it is, or as it is once somebody leads, if that takes no more than so many
+        milliseconds. `options`: what a command that people are told to type needs, to mean this cluster."""
         self.brought_down: set[int] = set()
         """Nodes that are down because it was ordered."""
         self._config = config
@@ -91,7 +94,7 @@ class Orders:
         ids = [int(node) for node in self._config.ids]
         if target not in WORDS and target not in map(str, ids):
             raise Refused(400, f"there is no {target!r} here: say one of {' '.join(map(str, ids))} {' '.join(WORDS)}")
-        seen = self._look()
+        seen = self._look(ELECTION_MS if target == LEADER else 0.0)
         others = self.others(seen)
         if target == LEADER and seen.leader is None:
             raise Refused(404, "there is no leader now")
@@ -126,7 +129,7 @@ class Orders:
 
     def _check_alone(self, verb: str) -> None:
         if verb == "reset":
-            for node, pid in self.others(self._look()).items():
+            for node, pid in self.others(self._look(0.0)).items():
                 raise Refused(409, instead(verb, node, pid, self._options))
 
     # ---- what
@@ -151,7 +154,7 @@ class Orders:
         ran = node in supervisor.running()
         supervisor.stop_node(node)
         # Among nodes that are held (step mode) it is too, from its first message on.
-        supervisor.start(node, *(["--step"] if self._look().held else []))
+        supervisor.start(node, *(["--step"] if self._look(0.0).held else []))
         self.brought_down.discard(node)
         return {"done": "restarted" if ran else "started", "pid": supervisor.running().get(node)}
 
