@@ -137,7 +137,6 @@ class LeaderBroadcast(LeaderSynchronization):
         self.outstanding_bytes += size
         peer.writing_since = min(peer.writing_since, peer.now)
         batches = (batch,)
-        peer.emit(Append(peer.role, batches))
         # One message value for all whose cursor stands at `prev`: the wire encodes it once. Everyone who was sent
         # NEWLEADER is among them, not only who acked it (B7); the others' cursors get there through the log.
         proposal = Propose(self.tenure.epoch, batches, peer.committed)
@@ -155,6 +154,8 @@ class LeaderBroadcast(LeaderSynchronization):
                 all_told = False
         if all_told:
             self.commit_due = inf
+        # Our own disk last: the followers' have further to go, and its thread would take the processor from the sends.
+        peer.emit(Append(peer.role, batches))
         return batch
 
     def _resign(self) -> None:
