@@ -107,7 +107,7 @@ class Endpoint:
     def publish(self, count: int, size: int = 0) -> None:
         first = self.feed.seq + 1
         lines = [b'{"seq":%d,"x":"%b"}\n' % (seq, b"." * size) for seq in range(first, first + count)]
-        self.feed.publish(count, b"".join(lines))
+        self.feed.publish(self.feed.seq + 1, count, b"".join(lines))
 
     # ---- who asks
 

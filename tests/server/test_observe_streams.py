@@ -73,6 +73,19 @@ def test_what_is_missing_is_said(node: Endpoint, since: str) -> None:
         assert stream.until("").data["seq"] == oldest
 
 
+def test_a_reader_that_came_in_a_rush_that_nobody_watched_hears_of_the_gap(node: Endpoint) -> None:
+    node.publish(3)
+    with node.stream() as stream:
+        stream.until("beat")
+        node.feed.publish(104, 2, lines(104, 2))
+        assert stream.until("gap").data == {"boot": BOOT, "since": f"{BOOT}:3", "oldest": 104}
+        assert [stream.until("").data["seq"] for _ in range(2)] == [104, 105]
+    with node.stream(f"?since={BOOT}:2") as stream:
+        assert stream.until("gap").data["oldest"] == 104
+        assert stream.until("").data["seq"] == 104
+    assert node.ask("GET", "/state").json["observers_dropped"] == 0
+
+
 def test_the_oldest_of_too_many_streams_ends_with_a_word(node: Endpoint) -> None:
     streams = [node.stream() for _ in range(STREAMS_MAX)]
     for stream in streams:
@@ -139,7 +152,7 @@ def lines(first: int, count: int) -> bytes:
 def test_the_ring_is_bounded_and_keeps_the_newest() -> None:
     feed = Feed(BOOT, 3000)
     for block in range(100):
-        feed.publish(10, lines(block * 10 + 1, 10))
+        feed.publish(block * 10 + 1, 10, lines(block * 10 + 1, 10))
     assert feed.seq == 1000
     assert 900 < feed.oldest < 1000
     with pytest.raises(Behind):
@@ -154,7 +167,7 @@ def test_the_ring_is_bounded_and_keeps_the_newest() -> None:
 def test_a_piece_is_bounded_and_the_next_follows_it() -> None:
     feed = Feed(BOOT)
     for block in range(100):
-        feed.publish(10, lines(block * 10 + 1, 10))
+        feed.publish(block * 10 + 1, 10, lines(block * 10 + 1, 10))
     seq, heard = 0, []
     while seq < feed.seq:
         seq, piece = feed.after(seq, 1000)

@@ -15,7 +15,7 @@ LAMPORT = "one clock for all nodes is a Lamport clock, for they take turns"
 
 
 @contextmanager
-def observed() -> Iterator[list[EventObserver]]:
+def observed(*, watched: bool = True) -> Iterator[list[EventObserver]]:
     """Every process that is started in here tells events; ask `events_of` for them."""
     observers: list[EventObserver] = []
     clock = Lamport()
@@ -25,6 +25,7 @@ def observed() -> Iterator[list[EventObserver]]:
         made(host, world, process)  # type: ignore[arg-type]
         told: list[str] = []
         observer = EventObserver(host.process, told.append, lambda line: None, lambda now: "", lamport=clock)
+        observer.is_watched = lambda: watched
         observer.told = told  # type: ignore[attr-defined]
         peer = host.node.peer
         observer.watch(peer, host.state.game_status)
@@ -55,7 +56,7 @@ def events_of(observers: list[EventObserver]) -> list[Event]:
     return sorted(found, key=lambda event: (event.lc, event.n, event.seq))
 
 
-def trace_of(seed: int, nodes: int = 3) -> list[Event]:
-    with observed() as observers:
+def trace_of(seed: int, nodes: int = 3, *, watched: bool = True) -> list[Event]:
+    with observed(watched=watched) as observers:
         World(seed, nodes).run()
     return events_of(observers)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.trace.made import Story
 from tests.trace.simulated import trace_of
-from zabzmq.trace import check
+from zabzmq.trace import books, check
 from zabzmq.trace.check import CHECKS, Violation, checked
 from zabzmq.trace.reading import Event
 
@@ -284,6 +284,18 @@ def test_what_simulated_nodes_tell_keeps_every_promise(seed: int) -> None:
     checker = checked(trace_of(seed))
     assert checker.violations == []
     assert checker.counts[check.RECV_AFTER_SEND] > 100
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_told_of_a_rush_keeps_every_promise(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "RUSH_BURST", 0.0)
+    events = trace_of(seed, watched=False)
+    checker = checked(events)
+    assert checker.violations == []
+    passed = sum(event.get("steps") for event in events if event.get("what") == "rush")
+    assert passed > 100
+    moves = [event.raw for event in events if event.k in ("state", "truncate", "snap", "vote")]
+    assert len(moves) == sum(event.k in ("state", "truncate", "snap", "vote") for event in trace_of(seed))
 
 
 def test_two_runs_of_one_seed_tell_the_same() -> None:

@@ -218,6 +218,7 @@ class NodeProcess:
             epoch=store.epochs.current,
             lamport=network.lamport,
         )
+        observer.is_watched = self._is_watched
         observer.watch(peer, state.game_status, state.sessions.name)
         if self._faults is not None:
             self._faults.watch(observer)
@@ -276,6 +277,10 @@ class NodeProcess:
             held=None if self._faults is None else self._faults.held_count,
         )
 
+    def _is_watched(self) -> bool:
+        """Whether somebody reads the events as they come."""
+        return self._screen_events is not None or (self._endpoint is not None and self._endpoint.watchers > 0)
+
     # ---- every now and then
 
     def _housekeeping(self, now: float) -> str | None:
@@ -292,8 +297,7 @@ class NodeProcess:
         self._tell_when_alone(now)
         self._observer.idle(now)
         self._flush_logs()
-        watched = self._endpoint is not None and self._endpoint.watchers > 0
-        self._loop.look_up_ms = WATCHED_MS if watched else LOOK_UP_MS
+        self._loop.look_up_ms = WATCHED_MS if self._is_watched() else LOOK_UP_MS
         return "the end of its supervisor" if self._parent is not None and self._parent.is_gone else None
 
     def _tell_when_alone(self, now: float) -> None:
@@ -381,12 +385,16 @@ class NodeProcess:
         events = self._gathered
         if events:
             block, count = encode_events(events), len(events)
-            events.clear()
             self._events.feed(block, count)
             if self._screen_events is not None:
                 self._screen_events.feed(block, count)
             if self._endpoint is not None:
-                self._endpoint.feed.publish(count, block)
+                last = self._observer.seq
+                unbroken = min(count, last + 1 - self._observer.unbroken)
+                if unbroken < count:
+                    block = encode_events(events[-unbroken:])
+                self._endpoint.feed.publish(last + 1 - unbroken, unbroken, block)
+            events.clear()
         self._text.flush()
         if self._screen_text is not None:
             self._screen_text.flush()

@@ -37,17 +37,24 @@ class Feed:
         self.boot = boot
         self.seq = 0
         """Of the newest event."""
+        self.hole = 0
+        """Up to this event some were told to nobody."""
         self.on_news: Callable[[], None] | None = None
         """Called by the loop's thread after a block was put in, while anybody watches; must not wait."""
         self._bytes_max = bytes_max
         self._bytes = 0
         self._ring: deque[Block] = deque()
 
-    def publish(self, count: int, data: bytes) -> None:
-        """The next `count` events."""
+    def publish(self, first: int, count: int, data: bytes) -> None:
+        """The next `count` events, numbered from `first`. If others before them were told to nobody, the ring begins
+        anew."""
         ring = self._ring
-        ring.append(Block(self.seq + 1, count, data))
-        self.seq += count
+        if first != self.seq + 1:
+            self.hole = first - 1
+            ring.clear()
+            self._bytes = 0
+        ring.append(Block(first, count, data))
+        self.seq = first + count - 1
         self._bytes += len(data) + _BLOCK_OVERHEAD
         while self._bytes > self._bytes_max and len(ring) > 1:
             self._bytes -= len(ring.popleft().data) + _BLOCK_OVERHEAD

@@ -66,14 +66,17 @@ class Streams:
                 watcher.seq = place.seq
             else:
                 # Of another process, or too old: what the ring still holds, and a word that something is missing.
-                watcher.seq = feed.oldest - 1
-                first += _named("gap", {"boot": feed.boot, "since": f"{place.boot}:{place.seq}", "oldest": feed.oldest})
+                watcher.seq, gap = self._gap(place)
+                first += gap
         self._add(watcher)
         try:
             yield first
             while not watcher.bye:
                 watcher.news.clear()
-                watcher.seq, piece = feed.after(watcher.seq, PIECE_BYTES)
+                if watcher.seq < feed.hole:  # It came while steps were passed over that nobody watched.
+                    watcher.seq, piece = self._gap(Place(feed.boot, watcher.seq))
+                else:
+                    watcher.seq, piece = feed.after(watcher.seq, PIECE_BYTES)
                 if watcher.beat:
                     watcher.beat = False
                     piece += self._beat()
@@ -87,6 +90,12 @@ class Streams:
             yield _named("bye", {"why": "slow", "text": _BYE["slow"]})
         finally:
             self._remove(watcher)
+
+    def _gap(self, place: Place) -> tuple[int, bytes]:
+        """Where to go on who has heard this node up to `place`, and the word that something is missing there."""
+        feed = self._feed
+        what = {"boot": feed.boot, "since": f"{place.boot}:{place.seq}", "oldest": feed.oldest}
+        return feed.oldest - 1, _named("gap", what)
 
     def _tick(self) -> None:
         """Once a second, for all of them: one timer, however much is told in between."""

@@ -3,7 +3,7 @@
 `Observer` is what a node calls. `EventObserver` turns inputs and effects into the event objects described in
 docs/events.md (one JSON object a line, per batch, never per operation) and into readable lines. It keeps no file:
 finished lines go to the two sinks it was given, which must not wait (trace/logfile.py). How they are written down is
-teller.py, what a leader knows of others support.py.
+teller.py, what it remembers of earlier ones books.py, what a leader knows of others support.py.
 
 Messages are matched without a name on the wire: a link is FIFO or lost, so the k-th message sent into it is the k-th
 heard from it; votes are numbered by who casts them, and a commit is known by its zxid. Both ends name them alike
@@ -12,9 +12,8 @@ heard from it; votes are numbered by who casts them, and a commit is known by it
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from zabzmq.core.effects import (
     Append,
@@ -61,7 +60,6 @@ from zabzmq.core.messages import (
     AckNewLeader,
     Commit,
     HbEcho,
-    Heartbeat,
     Message,
     Notification,
     Phase,
@@ -73,9 +71,9 @@ from zabzmq.core.messages import (
 from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.trace.asked import NameOf, asked, is_play, outcome
-from zabzmq.trace.counts import LinkCount, boot_of
-from zabzmq.trace.support import Support, pair
-from zabzmq.trace.teller import Teller
+from zabzmq.trace.books import Applied, Books, Rush, Step, is_ordinary
+from zabzmq.trace.counts import boot_of
+from zabzmq.trace.support import pair
 from zabzmq.trace.why import why_of
 from zabzmq.trace.words import (
     encode_json,
@@ -92,8 +90,7 @@ from zabzmq.trace.words import (
 BEATS_EVERY_MS: Final = 1000.0
 """Heartbeats and their echoes are told as one count a second."""
 
-TAIL: Final = 64
-PENDING_MAX: Final = 128
+PENDING_MAX: Final = 64
 """Steps noted before they become events, at most: in one go, while the code for it is warm, costs less than half."""
 BOOTS_KEPT: Final = 64
 _WIRE_NAME_OF: Final = {kind.__name__: name for kind, name in WIRE_NAMES.items()}
@@ -112,15 +109,7 @@ class Watched(Protocol):
     voters: Voters
 
 
-class _Applied(NamedTuple):
-    """The state machines took this batch in."""
-
-    batch: Batch
-    digest: int
-    game: dict[str, Any] | None
-
-
-class EventObserver(Teller):
+class EventObserver(Books):
     """Turns the steps of one node into events and lines.
 
     What the node calls only notes a step; `settle`, called now and then, makes events and lines of what was noted.
@@ -140,22 +129,19 @@ class EventObserver(Teller):
     ) -> None:
         super().__init__(process, events, lines, time_of_day, epoch)
         self.lamport = Lamport() if lamport is None else lamport
-        self.tail: deque[Batch] = deque(maxlen=TAIL)
-        """The newest batches of the log, be they committed or not."""
+        self.is_watched: Callable[[], bool] = lambda: True
+        """Whether anybody reads along. While nobody does, a rush is told in part (books.py)."""
+        self._rush = Rush()
+        self._is_rush = False
+        self._stood: tuple[Zxid, Zxid, tuple[Batch, int] | None] | None = None  # when it was last told in a rush
         self._proposal: tuple[Propose | None, str] = (None, "")  # the last one, and its operands
-        self._pending: list[tuple[float, int, Input | _Applied, list[Effect], Zxid]] = []
-        self._support = Support(process.peer)
-        self._durable = ZERO
+        self._pending: list[Step] = []
         self._leader: ProcessId | None = None
-        self._links: dict[LinkId, LinkCount] = {}
-        self._writing: deque[tuple[Zxid, float]] = deque()  # appends not yet durable, and when they were asked for
         self._meta_since = 0.0
         self._peer: Watched | None = None
         self._game: Callable[[], dict[str, Any]] | None = None
         self._name_of: NameOf = lambda session: None
         self._game_told: dict[str, Any] | None = None
-        self._committed = ZERO
-        self._open: deque[Batch] = deque()  # proposed for clients here, and not applied yet
         self._step: Input = Tick()
         self._vote: tuple[int, Vote | None] | None = None  # as last told: round and vote
         self._boots: dict[ProcessId, str] = {}
@@ -210,43 +196,73 @@ class EventObserver(Teller):
         if self.host_now is not None:
             now = self.host_now()
         committed = ZERO if self._peer is None else self._peer.committed
-        self._pending.append((now, self.lamport.tick(), event, effects, committed))
-        if len(self._pending) >= PENDING_MAX or type(event) is Quiesced:
+        stamp = self.lamport.tick()
+        if self._is_rush and is_ordinary(event, effects):
+            self._enter(now, event, effects, committed)
+            return
+        self._pending.append((now, stamp, event, effects, committed))
+        if self._is_rush or type(event) is Quiesced:
             self.settle()  # of a history, which goes on to grow, what it is now
+        elif len(self._pending) >= PENDING_MAX:
+            self.settle()
+            self._is_rush = not (self._rush.admits(now, PENDING_MAX) or self.is_watched())
 
     def on_applied(self, now: float, batch: Batch, digest: int) -> None:
         if self.host_now is not None:
             now = self.host_now()
+        stamp = self.lamport.tick()
+        if self._is_rush:
+            self._enter_applied(batch, digest)
+            return
         game = None if self._game is None else self._game()
-        self._pending.append((now, self.lamport.tick(), _Applied(batch, digest, game), [], ZERO))
+        self._pending.append((now, stamp, Applied(batch, digest, game), (), ZERO))
 
     def settle(self) -> None:
         """Turn what was noted into events and lines."""
         pending, self._pending = self._pending, []
-        for now, stamp, event, effects, committed in pending:
-            self._at(now, stamp)
-            if isinstance(event, _Applied):
-                self._on_applied(now, event)
-                continue
-            self._step = event
-            heard = self._inputs.get(type(event))
-            if heard is not None:
-                heard(now, event)
-            if effects and type(event) is Tick:
-                self._on_timer(now, effects)
-            for effect in effects:
-                done = self._effects.get(type(effect))
-                if done is not None:
-                    done(now, effect)
-            if committed > self._committed:
-                self._on_watermark(now, committed)
+        for step in pending:
+            self._tell_step(step)
+
+    def _tell_step(self, step: Step) -> None:
+        now, stamp, event, effects, committed = step
+        self._at(now, stamp)
+        if isinstance(event, Applied):
+            self._on_applied(now, event)
+            return
+        self._step = event
+        heard = self._inputs.get(type(event))
+        if heard is not None:
+            heard(now, event)
+        if effects and type(event) is Tick:
+            self._on_timer(now, effects)
+        for effect in effects:
+            done = self._effects.get(type(effect))
+            if done is not None:
+                done(now, effect)
+        if committed > self._committed:
+            self._on_watermark(now, committed)
 
     def _alone(self, now: float) -> None:
         """What is told next stands in no step."""
         self.settle()
         self._at(now, self.lamport.tick())
 
-    def _on_applied(self, now: float, applied: _Applied) -> None:
+    def _tell_standing(self, now: float) -> None:
+        """What came of the steps that were passed over."""
+        stands = self._durable, self._committed, self._applied_last
+        if stands == self._stood:
+            return
+        self._stood = *stands[:2], None
+        if self._state is State.LEADING and self.tail:
+            self._on_new_batch(now, self.tail[-1])
+        self._tell(f'"persist","z":{pair(self._durable)}')
+        self._on_watermark(now, self._committed)
+        if self._applied_last is not None:
+            batch, digest = self._applied_last
+            self._applied_last = None
+            self._on_applied(now, Applied(batch, digest, None if self._game is None else self._game()))
+
+    def _on_applied(self, now: float, applied: Applied) -> None:
         batch, digest, game = applied
         last = batch.last
         span_ = f'"z0":{pair(batch.first)},"z":{pair(last)},"count":{batch.count}'
@@ -255,8 +271,7 @@ class EventObserver(Teller):
             self._game_told = game
             news = f',"game":{str(encode_json(game), "utf-8")}'
         self._tell(f'"apply",{span_},"digest":"{digest:016x}"{news}')
-        if self._open and self._open[0].first <= batch.first:
-            self._open.popleft()
+        if self._is_answered(batch):
             self._tell(f'"client","what":"ok",{span_}')
         if self._budget.admits(now):
             self._line(f"applied {last}{self._became(batch, before, game)}, state {digest >> 48:04x}")
@@ -315,6 +330,10 @@ class EventObserver(Teller):
     def idle(self, now: float) -> None:
         """Called now and then: tell what was only counted so far."""
         self.settle()
+        if self._is_rush:
+            self._at(now, self.lamport.tick())
+            self._tell_standing(now)
+            self._is_rush = not (self._rush.is_over(now) or self.is_watched())
         if now - self._beats_told >= BEATS_EVERY_MS:
             self._alone(now)
             self._tell_beats(now)
@@ -330,13 +349,10 @@ class EventObserver(Teller):
         peer = source.peer
         mid = ""
         if link is not None:
-            count = self._links.get(link)
-            if count is None:
-                count = self._link(link, peer)
+            count = self._link(link, peer)
             count.received += 1
             mid = f'{count.name}-{count.their_mark}{count.received}"'
-        if kind is Heartbeat or kind is HbEcho:
-            self._count_beat("recv", WIRE_NAMES[kind], peer)
+        if self._is_beat("recv", kind, peer):
             if kind is HbEcho:
                 self._support.echoed[peer] = now
             return
@@ -392,7 +408,7 @@ class EventObserver(Teller):
             rest = f'{rest},"by":"{WIRE_NAMES[type(step.message)]}"'
         self._tell(rest)
 
-    def _on_timer(self, now: float, effects: list[Effect]) -> None:
+    def _on_timer(self, now: float, effects: Sequence[Effect]) -> None:
         """A deadline had consequences; heartbeats are none."""
         for effect in effects:
             if type(effect) is Moved and effect.phase is not Phase.ELECTION:
@@ -404,11 +420,8 @@ class EventObserver(Teller):
                 return
 
     def _on_durable(self, now: float, event: Durable) -> None:
-        zxid = self._durable = event.zxid
-        since = now
-        while self._writing and self._writing[0][0] <= zxid:
-            since = self._writing.popleft()[1]
-        ms = now - since
+        zxid = event.zxid
+        ms = self._enter_durable(zxid, now)
         self._tell(f'"persist","z":{pair(zxid)},"ms":{ms:.3f}')
         if self._state is State.LEADING:
             self._on_copy(self.process.peer, zxid)
@@ -463,13 +476,10 @@ class EventObserver(Teller):
 
     def _on_send(self, now: float, effect: Send) -> None:
         link, message = effect
-        count = self._links.get(link)
-        if count is None:
-            count = self._link(link, None)
+        count = self._link(link, None)
         count.sent += 1
         kind = type(message)
-        if kind is Heartbeat or kind is HbEcho:
-            self._count_beat("send", WIRE_NAMES[kind], count.peer)
+        if self._is_beat("send", kind, count.peer):
             return
         mid = f"{count.name}-{count.our_mark}{count.sent}"
         if count.peer is not None and type(message) is Propose:
@@ -520,11 +530,9 @@ class EventObserver(Teller):
             self._count_beat("send", "HEARTBEAT", None)
 
     def _on_append(self, now: float, effect: Append) -> None:
-        batches = effect.batches
-        self._writing.append((batches[-1].last, now))
-        self.tail.extend(batches)
+        self._enter_append(now, effect)
         if self._state is State.LEADING:
-            for batch in batches:
+            for batch in effect.batches:
                 self._on_new_batch(now, batch)
 
     def _on_new_batch(self, now: float, batch: Batch) -> None:
@@ -630,14 +638,6 @@ class EventObserver(Teller):
                 self._boots.clear()
             boot = self._boots[process] = boot_of(process)
         return boot
-
-    def _link(self, link: LinkId, peer: PeerId | None) -> LinkCount:
-        count = self._links.get(link)
-        if count is None:
-            count = self._links[link] = LinkCount(link, self.process.peer, peer)
-        elif count.peer is None:
-            count.peer = peer
-        return count
 
     def _operands(self, message: Propose) -> str:
         """A leader says one proposal to many links."""

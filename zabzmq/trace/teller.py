@@ -43,6 +43,9 @@ class Teller:
         self.process = process
         self.boot = boot_of(process)
         self.seq = 0
+        self.unbroken = 1
+        """Events are numbered without a hole from this one on."""
+        self._passed = 0  # steps
         self._now = 0.0  # of the last event
         # What begins an event, up to its number; and what all events of a step share.
         self._head = f'{{"v":1,"n":{process.peer},"boot":"{self.boot}","seq":'
@@ -65,8 +68,21 @@ class Teller:
     def _tell(self, rest: str) -> None:
         """An event, from the value of `k` on. What happens with every batch is put together by hand: objects and an
         encoder would cost several times as much."""
+        if self._passed:
+            self._tell_passed()
         self.seq += 1
         self._events(f"{self._head}{self.seq}{self._when}{rest}}}")
+
+    def pass_over(self) -> None:
+        """A step is not told. What is told next follows a hole in the numbers, and a note of how many these were."""
+        self.seq += 1
+        self._passed += 1
+
+    def _tell_passed(self) -> None:
+        steps, self._passed = self._passed, 0
+        self._budget.held_back += steps
+        self.unbroken = self.seq + 1
+        self._tell(f'"note","what":"rush","steps":{steps}')
 
     def _event(self, kind: str, fields: Mapping[str, Any]) -> None:
         """An event with operands of its own."""
