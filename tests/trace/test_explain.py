@@ -132,6 +132,28 @@ def test_a_message_that_a_fault_took_is_the_reason(story: Story) -> None:
     )
 
 
+def test_a_message_that_is_held_is_the_reason_until_it_is_let_go(story: Story) -> None:
+    held = story(0, "hold", what="held", id=4, type="PROPOSE", z0=(1, 1), z=(1, 2), **{"from": 2})
+    story(0, "hold", what="held", id=5, type="PROPOSE", z0=(1, 3), z=(1, 3), **{"from": 2})
+    answer = entry(story, (1, 1))
+    assert (text(answer, "voter.held"), proof(answer, "voter.held")) == (
+        "the PROPOSE of it waits before node 0: the cluster is held",
+        held,
+    )
+    story(0, "hold", what="delivered", id=4, type="PROPOSE", z0=(1, 1), z=(1, 2), **{"from": 2})
+    story.received(0, 2, (1, 1))
+    assert "voter.held" not in codes(entry(story, (1, 1)))
+    story.copied(0, 2, (1, 1), [0, 2], heard=False)
+    ack = story(2, "hold", what="held", id=9, type="ACK", z=(1, 2), **{"from": 0})
+    answer = entry(story, (1, 1))
+    assert (text(answer, "voter.held"), proof(answer, "voter.held")) == (
+        "the ACK of it waits before node 2: the cluster is held",
+        ack,
+    )
+    story(2, "hold", what="off")
+    assert "voter.held" not in codes(entry(story, (1, 1)))
+
+
 def test_a_fault_of_another_time_is_not_the_reason() -> None:
     story = Story()
     story.begin()

@@ -233,6 +233,9 @@ def _why_no_ack(facts: Facts, entry: Place, leader: NodeFacts, node: NodeFacts) 
     dropped = node.dropped.get(leader.n) or leader.dropped.get(n)
     if _is_down(facts, node):
         return _down(facts, node)
+    held = _held(entry, leader, node)
+    if held is not None:
+        return say("voter.held", held, type=held.get("type"), to=held.n)
     if node.acked is not None and node.acked.get("mid") not in facts.ack_heard:
         return say("voter.ack_lost", node.acked, n=n, leader=leader.n)
     told = facts.proposed or sent
@@ -256,6 +259,18 @@ def _why_no_ack(facts: Facts, entry: Place, leader: NodeFacts, node: NodeFacts) 
         return say("voter.unreached", sent, n=n, ago=ago(facts.newest - sent.t))
     proof = leader.unlinked.get(n) or facts.proposed or node.last
     return say("voter.unlinked", proof, n=n, leader=leader.n)
+
+
+def _held(entry: Place, leader: NodeFacts, node: NodeFacts) -> Event | None:
+    """Step mode: the message that nobody has let through yet, of those that must get there in turn."""
+    for at, source, types in ((node, leader, ("PROPOSE", "SYNC_TXNS")), (leader, node, ("ACK",))):
+        for event in at.held.values():
+            last = event.zxid()
+            if event.get("from") != source.n or event.get("type") not in types or last is None or last < entry:
+                continue
+            if at is leader or (event.zxid("z0") or last) <= entry:  # an ACK is of all before it, too
+                return event
+    return None
 
 
 # ---- a node --------------------------------------------------------------------------------------------------------

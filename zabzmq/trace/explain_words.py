@@ -18,6 +18,7 @@ WORDS: Final[dict[str, str]] = {
     "entry.unproposed": "{z} was not proposed: epoch {epoch} got as far as {last}",
     "entry.untold": "no event here speaks of {z}",
     # ---- why a voter has not acknowledged
+    "voter.held": "the {type} of it waits before node {to}: the cluster is held",
     "voter.writing": "node {n} received it {ago} ago, and its disk has not finished the write",
     "voter.ack_lost": "node {n} has it on disk and sent its ACK, which leader {leader} has not received",
     "voter.syncing": "node {n} may not acknowledge it yet: it is still in synchronization",

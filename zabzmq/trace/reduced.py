@@ -44,6 +44,7 @@ class NodeFacts:
         self.dropped: dict[int, Event] = {}  # messages with it or about it, by the other node
         self.unlinked: dict[int, Event] = {}  # links that are over
         self.gone: dict[int, Event] = {}  # connections that are down
+        self.held: dict[object, Event] = {}  # step mode: messages that wait here, by their number
 
     @property
     def role(self) -> str:
@@ -328,6 +329,15 @@ class Facts:
 
     def _on_fault(self, event: Event, node: NodeFacts) -> None:
         node.fault = None if event.get("what") in ("clear", "heal", "resume") else event
+
+    def _on_hold(self, event: Event, node: NodeFacts) -> None:
+        match event.get("what"):
+            case "held":
+                node.held[event.get("id")] = event
+            case "delivered" | "dropped":
+                node.held.pop(event.get("id"), None)
+            case "on" | "off":
+                node.held.clear()
 
     def _on_note(self, event: Event, node: NodeFacts) -> None:
         peer = event.get("peer")
