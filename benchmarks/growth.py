@@ -1,4 +1,4 @@
-"""Curves instead of points: zabzmq over the number of nodes, what is outstanding, the size of values, and sessions.
+"""Curves instead of points: zabzmq over nodes, what is outstanding, sessions, connections, and the size of values.
 
 A curve that bends is expected, one that breaks off is not: queues are bounded, and BUSY is an answer.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.measure import NODES, VALUE_BYTES, Load, Rate, Trouble, file_system, rss_mb
+from benchmarks.measure import NODES, Load, Rate, Trouble, file_system, rss_mb
 from benchmarks.ours import Ours
 from benchmarks.run import NOT_DISKS, Tell
 
@@ -21,6 +22,7 @@ ENSEMBLES: Final = (3, 5, 7, 9)
 OUTSTANDING: Final = (1, 4, 16, 64, 256, 1024, 4096, 10_000)
 SIZES: Final = (16, 128, 1024, 8192, 65_536)
 SESSIONS: Final = (1, 4, 16, 64, 256, 1000)
+CONNECTIONS: Final = (1, 10, 100, 1000)
 
 
 class Point(NamedTuple):
@@ -42,16 +44,29 @@ class Growth:
         self._tell = tell
 
     def measure(self) -> list[Curve]:
+        seconds = self._seconds
         curves = [self._nodes()]
         with self._cluster(NODES) as system:
-            one = [(x, Load(1, x), VALUE_BYTES) for x in OUTSTANDING]
-            curves.append(self._curve("outstanding, one client", system, one))
-            many = [(x, Load(x, 1), VALUE_BYTES) for x in SESSIONS]
-            curves.append(self._curve("sessions, one operation each", system, many))
+
+            def outstanding(x: int) -> Rate:
+                return system.writes(Load(1, x), seconds)
+
+            def sessions(x: int) -> Rate:
+                return system.writes(Load(x, 1), seconds)
+
+            def connections(x: int) -> Rate:
+                return system.writes_over(x, seconds)
+
+            curves.append(self._curve("outstanding, one client", system, OUTSTANDING, outstanding))
+            curves.append(self._curve("sessions of one client, one write each", system, SESSIONS, sessions))
+            curves.append(self._curve("connections, one write each", system, CONNECTIONS, connections))
         # Large values last, on disks of their own: what they leave behind in memory is not the others' fault.
         with self._cluster(NODES) as system:
-            sizes = [(x, LOAD, x) for x in SIZES]
-            curves.append(self._curve(f"bytes of a value, {LOAD} outstanding", system, sizes))
+
+            def sizes(x: int) -> Rate:
+                return system.writes_of(x, LOAD, seconds)
+
+            curves.append(self._curve(f"bytes of a value, {LOAD} outstanding", system, SIZES, sizes))
         return curves
 
     def _nodes(self) -> Curve:
@@ -59,16 +74,18 @@ class Growth:
         for nodes in ENSEMBLES:
             with self._cluster(nodes) as system:
                 system.writes(LOAD, self._seconds)
-                points += self._curve("nodes", system, [(nodes, LOAD, VALUE_BYTES)]).points
+                points += self._curve("nodes", system, (nodes,), partial(self._at_load, system)).points
         return Curve(f"nodes, {LOAD} outstanding", points)
 
-    def _curve(self, what: str, system: Ours, loads: Sequence[tuple[int, Load, int]]) -> Curve:
-        """`loads` are x, the load and the size of a value."""
+    def _at_load(self, system: Ours, nodes: int) -> Rate:
+        return system.writes(LOAD, self._seconds)
+
+    def _curve(self, what: str, system: Ours, xs: Sequence[int], load: Callable[[int], Rate]) -> Curve:
         points = []
-        for x, load, size in loads:
+        for x in xs:
             measured = None
             try:
-                measured = system.writes_of(size, load, self._seconds)
+                measured = load(x)
                 self._tell(f"  {what} {x:,}: {measured.per_s:,.0f}/s, p99 {measured.p99:.1f} ms")
             except Trouble as trouble:
                 self._tell(f"  {what} {x:,}: {trouble}")

@@ -16,6 +16,7 @@ from typing import Final
 import zmq
 
 import zabzmq
+from benchmarks.connections import writes_over
 from benchmarks.measure import KEYS, NODES, START_S, VALUE_BYTES, Load, Rate, System, Trouble, rate, wait_until
 from zabzmq.cli.client_bench import Bench, Plan
 from zabzmq.cli.demo import free_base_port
@@ -65,6 +66,12 @@ class Ours(System):
     def writes_of(self, size: int, load: Load, seconds: float) -> Rate:
         """Writes of values of this many bytes."""
         return self._bench("kv.put", load, seconds, size)
+
+    def writes_over(self, connections: int, seconds: float) -> Rate:
+        """Writes of as many clients, each with a connection of its own."""
+        with self._client() as client:
+            leader = _leader(self._all_up(client))
+        return writes_over(self._config.client_endpoints[leader], connections, seconds)
 
     def reads(self, load: Load, seconds: float) -> Rate:
         return self._bench("kv.get", load, seconds)

@@ -42,6 +42,21 @@ def _held(directory: Path) -> list[int]:
     return [(directory / f"log-{i}").stat().st_size // VALUE_BYTES for i in range(NODES)]
 
 
+def test_each_of_many_connections_has_its_writes_committed(tmp_path: Path) -> None:
+    system = Ours(tmp_path)
+    system.start()
+    try:
+        with system._client() as client:
+            before = max(node.applied for node in system._all_up(client).values())
+            measured = system.writes_over(20, 0.3)
+            after = max(node.applied for node in system._all_up(client).values())
+    finally:
+        system.stop()
+    answered = int(measured.per_s * 0.3)  # at least: the loop ends a moment after that
+    assert answered >= 20
+    assert after[1] - before[1] >= answered + 20, "each registered first"
+
+
 def test_a_run_is_refused_where_syncing_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "file_system", lambda path: "tmpfs")
     makes: dict[str, run.Make] = {"raw": Raw}
