@@ -1,8 +1,9 @@
-"""python -m benchmarks.faults: fail-over over many kills, and whether a hard-pressed cluster keeps its leader.
+"""python -m benchmarks.faults: fail-over, catching up under load, and whether a hard-pressed cluster keeps its leader.
 
 --kills and --freezes take the leader away, again and again, and tell how long a client at default settings waited for
-its next write. --steady gives all cores something else to do, makes every sync 50 ms longer, and counts the elections
-that nothing but slowness has caused: there should be none.
+its next write. --behind starts a follower that missed so many writes, while others go on. --steady gives all cores
+something else to do, makes every sync 50 ms longer, and counts the elections that nothing but slowness has caused:
+there should be none.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 import click
 
-from benchmarks.measure import Trouble, wait_until
+from benchmarks.measure import VALUE_BYTES, Trouble, wait_until
 from benchmarks.ours import CLUSTER, Ours
 from zabzmq.cli import common
 from zabzmq.cli.asking import NoAnswer, post
@@ -32,22 +35,27 @@ from zabzmq.server.observe_token import shared_token
 
 SYNC_MS: Final = 50.0
 OUTSTANDING: Final = 64
+BEFORE_S: Final = 3.0
 TOLD_EVERY_S: Final = 60.0
 
 
 @click.command()
 @click.option("--kills", default=100, show_default=True, help="Of the leader, with kill -9.")
 @click.option("--freezes", default=5, show_default=True, help="Of the leader, with SIGSTOP.")
+@click.option("--behind", default=0, help="Instead: a follower this many writes behind catches up under load.")
+@click.option("--outstanding", default=OUTSTANDING, show_default=True, help="That load, and that of --steady.")
 @click.option("--steady", "minutes", default=0.0, help="Instead: so many minutes of busy cores and slow syncs.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
-def faults(kills: int, freezes: int, minutes: float, directory: Path | None) -> int:
+def faults(kills: int, freezes: int, behind: int, outstanding: int, minutes: float, directory: Path | None) -> int:
     """Take the leader away, or press it hard, and tell what clients notice."""
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=directory))
     system = Ours(scratch, options=("--allow-faults",) if minutes else ())
     try:
         system.start()
         if minutes:
-            _steady(system, scratch, minutes * 60)
+            _steady(system, scratch, minutes * 60, outstanding)
+        elif behind:
+            _behind(system, behind, outstanding)
         else:
             _tell("leader killed, to the next commit", kills, system.fail_over)
             _tell("leader frozen, to the next commit", freezes, system.freeze)
@@ -66,7 +74,54 @@ def _tell(what: str, count: int, act: Callable[[], float]) -> None:
         click.echo(f"{what}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {took[-1]:.0f} ms, {count} times")
 
 
-def _steady(system: Ours, directory: Path, seconds: float) -> None:
+class _Writing:
+    """A client that always has so many writes under way."""
+
+    def __init__(self, client: Client, outstanding: int) -> None:
+        self.done = 0
+        self.unsure = 0
+        self._client = client
+        value = b"x" * VALUE_BYTES
+        client.submit_many([Put(b"load-%d" % i, value) for i in range(outstanding)])
+
+    def go_on(self, ms: float) -> None:
+        """What is answered within so long is written again."""
+        calls = self._client.pump(ms)
+        done = sum(call.outcome is Outcome.OK for call in calls)
+        self.done += done
+        self.unsure += len(calls) - done
+        self._client.submit_many([call.operation for call in calls])  # type: ignore[misc]
+
+
+def _behind(system: Ours, count: int, outstanding: int) -> None:
+    endpoints = system.config.client_endpoints
+    with Client(endpoints, cluster=CLUSTER) as client, Client(endpoints, cluster=CLUSTER) as asking:
+        follower, target = system.leave_behind(client, count)
+        load = _Writing(client, outstanding)
+
+        def rate_until(holds: Callable[[], bool]) -> tuple[float, float]:
+            began, before = time.monotonic(), load.done
+            while not holds():
+                load.go_on(20.0)
+            took = time.monotonic() - began
+            return (load.done - before) / took, took
+
+        ends = time.monotonic() + BEFORE_S
+        before, _ = rate_until(lambda: time.monotonic() >= ends)
+        system.bring_back(follower)
+        # Asked in a thread of its own, for the load must not wait for the answer.
+        watch = Thread(
+            target=wait_until, args=("a follower to catch up", partial(system.is_at, asking, follower, target))
+        )
+        watch.start()
+        meanwhile, took = rate_until(lambda: not watch.is_alive())
+    click.echo(
+        f"{count:,} writes behind, caught up in {took:.2f} s with {outstanding} writes outstanding: "
+        f"{meanwhile:,.0f} a second meanwhile, {before:,.0f} before, {meanwhile / before:.0%}; {load.unsure} not done"
+    )
+
+
+def _steady(system: Ours, directory: Path, seconds: float, outstanding: int) -> None:
     token = shared_token(directory / "logs")
     for listen in system.config.listens:
 
@@ -79,23 +134,19 @@ def _steady(system: Ours, directory: Path, seconds: float) -> None:
         wait_until(f"node {listen.id} to take a fault", is_slow)
     with Client(system.config.client_endpoints, cluster=CLUSTER) as client, _busy_cores():
         epochs = {system.leader_and_epoch(client)}
-        done, unsure = 0, 0
+        load = _Writing(client, outstanding)
         began = told = time.monotonic()
-        client.submit_many([Put(b"steady-%d" % i, b"x" * 128) for i in range(OUTSTANDING)])
         while (now := time.monotonic()) - began < seconds:
-            calls = client.pump(100.0)
-            done += sum(call.outcome is Outcome.OK for call in calls)
-            unsure += sum(call.outcome is not Outcome.OK for call in calls)
-            client.submit_many([call.operation for call in calls])  # type: ignore[misc]
+            load.go_on(100.0)
             if now - told >= TOLD_EVERY_S:
                 told = now
                 epochs.add(system.leader_and_epoch(client))
-                click.echo(f"{now - began:.0f} s: {done:,} writes, leader and epoch {sorted(epochs)}", err=True)
+                click.echo(f"{now - began:.0f} s: {load.done:,} writes, leader and epoch {sorted(epochs)}", err=True)
         epochs.add(system.leader_and_epoch(client))
     elections = max(epoch for _, epoch in epochs) - min(epoch for _, epoch in epochs)
     click.echo(
         f"{seconds / 60:.1f} minutes, {os.cpu_count()} cores busy, syncs {SYNC_MS:.0f} ms longer: "
-        f"{elections} elections, {done:,} writes, {unsure} without an answer in time"
+        f"{elections} elections, {load.done:,} writes, {load.unsure} without an answer in time"
     )
     if elections:
         raise Trouble(f"{elections} elections that nothing but slowness has caused")

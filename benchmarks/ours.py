@@ -24,7 +24,7 @@ from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import Client
 from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.machine.operations import KvQuery, Put
-from zabzmq.net.client_wire import NodeStatus
+from zabzmq.net.client_wire import NodeStatus, ZxidPair
 from zabzmq.server.config import Config, load
 
 CLUSTER: Final = "benchmark"
@@ -122,18 +122,27 @@ class Ours(System):
 
     def catch_up(self, behind: int) -> float:
         with self._client() as client:
-            leader = _leader(self._all_up(client))
-            follower = (leader + 1) % len(self._config.ids)
-            self._supervisor.kill(follower)
-            self._fill(client, behind)
-            target = self._status(client)[leader].applied
+            follower, target = self.leave_behind(client, behind)
             began = time.monotonic()
-            self._supervisor.start(follower)
-            wait_until(
-                f"node {follower} to catch up",
-                lambda: (told := self._status(client).get(follower)) is not None and told.applied >= target,
-            )
+            self.bring_back(follower)
+            wait_until(f"node {follower} to catch up", lambda: self.is_at(client, follower, target))
             return time.monotonic() - began
+
+    def leave_behind(self, client: Client, count: int) -> tuple[int, ZxidPair]:
+        """Kill a follower and write so many without it: which one it is, and where the others are."""
+        leader = _leader(self._all_up(client))
+        follower = (leader + 1) % len(self._config.ids)
+        self._supervisor.kill(follower)
+        self._fill(client, count)
+        return follower, self._status(client)[leader].applied
+
+    def bring_back(self, node: int) -> None:
+        self._supervisor.start(node)
+
+    def is_at(self, client: Client, node: int, target: ZxidPair) -> bool:
+        """Whether this node serves and has applied all up to there."""
+        told = self._status(client).get(node)
+        return told is not None and told.phase == "BROADCAST" and told.applied >= target
 
     def leader_and_epoch(self, client: Client) -> tuple[int, int]:
         """Of the leader there is now; waits for one."""

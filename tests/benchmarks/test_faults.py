@@ -27,6 +27,15 @@ def test_leaders_are_taken_away_and_the_wait_is_told(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_follower_catches_up_while_others_write(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.faults", "--behind", "2000", "--directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2,000 writes behind, caught up in ")
+    assert done.stdout.endswith("; 0 not done\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_hard_pressed_cluster_is_watched(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.faults", "--steady", "0.03", "--directory", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
