@@ -8,6 +8,7 @@ there should be none.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -43,10 +44,13 @@ TOLD_EVERY_S: Final = 60.0
 @click.option("--kills", default=100, show_default=True, help="Of the leader, with kill -9.")
 @click.option("--freezes", default=5, show_default=True, help="Of the leader, with SIGSTOP.")
 @click.option("--behind", default=0, help="Instead: a follower this many writes behind catches up under load.")
+@click.option("--size", default=VALUE_BYTES, show_default=True, help="Bytes of these writes; 10,000 keys take turns.")
 @click.option("--outstanding", default=OUTSTANDING, show_default=True, help="That load, and that of --steady.")
 @click.option("--steady", "minutes", default=0.0, help="Instead: so many minutes of busy cores and slow syncs.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
-def faults(kills: int, freezes: int, behind: int, outstanding: int, minutes: float, directory: Path | None) -> int:
+def faults(
+    kills: int, freezes: int, behind: int, size: int, outstanding: int, minutes: float, directory: Path | None
+) -> int:
     """Take the leader away, or press it hard, and tell what clients notice."""
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=directory))
     system = Ours(scratch, options=("--allow-faults",) if minutes else ())
@@ -55,7 +59,7 @@ def faults(kills: int, freezes: int, behind: int, outstanding: int, minutes: flo
         if minutes:
             _steady(system, scratch, minutes * 60, outstanding)
         elif behind:
-            _behind(system, behind, outstanding)
+            _behind(system, scratch, behind, size, outstanding)
         else:
             _tell("leader killed, to the next commit", kills, system.fail_over)
             _tell("leader frozen, to the next commit", freezes, system.freeze)
@@ -93,10 +97,10 @@ class _Writing:
         self._client.submit_many([call.operation for call in calls])  # type: ignore[misc]
 
 
-def _behind(system: Ours, count: int, outstanding: int) -> None:
+def _behind(system: Ours, directory: Path, count: int, size: int, outstanding: int) -> None:
     endpoints = system.config.client_endpoints
     with Client(endpoints, cluster=CLUSTER) as client, Client(endpoints, cluster=CLUSTER) as asking:
-        follower, target = system.leave_behind(client, count)
+        follower, target = system.leave_behind(client, count, size)
         load = _Writing(client, outstanding)
 
         def rate_until(holds: Callable[[], bool]) -> tuple[float, float]:
@@ -116,9 +120,17 @@ def _behind(system: Ours, count: int, outstanding: int) -> None:
         watch.start()
         meanwhile, took = rate_until(lambda: not watch.is_alive())
     click.echo(
-        f"{count:,} writes behind, caught up in {took:.2f} s with {outstanding} writes outstanding: "
-        f"{meanwhile:,.0f} a second meanwhile, {before:,.0f} before, {meanwhile / before:.0%}; {load.unsure} not done"
+        f"{count:,} writes of {size:,} bytes behind, caught up by {_method(directory, follower)} in {took:.2f} s; "
+        f"with {outstanding} writes outstanding {meanwhile:,.0f} a second meanwhile, {before:,.0f} before "
+        f"({meanwhile / before:.0%}); {load.unsure} not done"
     )
+
+
+def _method(directory: Path, follower: int) -> str:
+    """How its leader brought it up to date the last time."""
+    logs = "".join(path.read_text() for path in (directory / "logs").glob("node-*.jsonl"))
+    told = [json.loads(line) for line in logs.splitlines() if '"what":"sync"' in line and f'"peer":{follower},' in line]
+    return str(max(told, key=lambda event: event["t"])["method"]) if told else "what no log tells"
 
 
 def _steady(system: Ours, directory: Path, seconds: float, outstanding: int) -> None:

@@ -29,6 +29,7 @@ from zabzmq.server.config import Config, load
 
 CLUSTER: Final = "benchmark"
 FILL_OUTSTANDING: Final = 1024
+FILL_BYTES: Final = 8 << 20
 
 
 class Ours(System):
@@ -128,12 +129,12 @@ class Ours(System):
             wait_until(f"node {follower} to catch up", lambda: self.is_at(client, follower, target))
             return time.monotonic() - began
 
-    def leave_behind(self, client: Client, count: int) -> tuple[int, ZxidPair]:
-        """Kill a follower and write so many without it: which one it is, and where the others are."""
+    def leave_behind(self, client: Client, count: int, size: int = VALUE_BYTES) -> tuple[int, ZxidPair]:
+        """Kill a follower and write so many values without it: which one it is, and where the others are."""
         leader = _leader(self._all_up(client))
         follower = (leader + 1) % len(self._config.ids)
         self._supervisor.kill(follower)
-        self._fill(client, count)
+        self._fill(client, count, size)
         return follower, self._status(client)[leader].applied
 
     def bring_back(self, node: int) -> None:
@@ -170,11 +171,12 @@ class Ours(System):
                 raise Trouble(f"{op} {load}: {dict(bench.outcomes)}")
             return rate(bench.latencies, took)
 
-    def _fill(self, client: Client, count: int) -> None:
-        value = b"x" * VALUE_BYTES
+    def _fill(self, client: Client, count: int, size: int) -> None:
+        value = b"x" * size
+        fill = min(FILL_OUTSTANDING, FILL_BYTES // size)
         left, under_way = count, 0
         while left or under_way:
-            more = min(left, FILL_OUTSTANDING - under_way)
+            more = min(left, fill - under_way)
             client.submit_many([Put(b"key-%d" % ((left - i) % KEYS), value) for i in range(more)])
             left -= more
             calls = client.pump(100.0)

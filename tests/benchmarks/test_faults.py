@@ -31,7 +31,7 @@ def test_a_follower_catches_up_while_others_write(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.faults", "--behind", "2000", "--directory", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("2,000 writes behind, caught up in ")
+    assert done.stdout.startswith("2,000 writes of 128 bytes behind, caught up by DIFF in ")
     assert done.stdout.endswith("; 0 not done\n")
     assert list(tmp_path.iterdir()) == []
 
