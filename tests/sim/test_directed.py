@@ -6,6 +6,7 @@ from tests.sim.stage import Stage
 from zabzmq.core.messages import Phase, State
 from zabzmq.core.timing import Timing
 from zabzmq.core.zxid import PeerId, Zxid
+from zabzmq.sim.acts import Hands
 from zabzmq.sim.disk import Platter
 from zabzmq.sim.mutants import MUTANTS
 
@@ -85,6 +86,27 @@ def second_disk(on: Stage) -> tuple[PeerId, PeerId, PeerId, Platter]:
     on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
     on.commit(a)
     return a, b, c, old
+
+
+def test_an_old_disk_counts_as_lost_while_an_admit_of_the_next_may_be_committed() -> None:
+    """L18: the simulator, too, must not call three of five disks a minority (seeds 10230 and 271019)."""
+    on = Stage()
+    hands = Hands(on.world)
+    on.start()
+    a = on.leader()
+    b, c = (peer for peer in on.peers if peer != a)
+    on.commit(a, 3)
+    on.power_off(b)
+    old = on.world.wipe(b)
+    assert not hands._may_forget(c)
+    on[c].disk.stalled = True
+    on.start(b)
+    watcher = on.world.watcher
+    on.until(lambda: watcher.offered.get(b) == on.world.platters[b].life)
+    assert watcher.lives[b] == old.life, "the ADMIT is in a log, and not committed"
+    on.power_off(b)
+    on.world.wipe(b, old)
+    assert not hands._may_forget(c)
 
 
 def old_disk_returns(on: Stage) -> tuple[PeerId, PeerId, PeerId, Zxid]:

@@ -126,12 +126,15 @@ class Hands:
         self.lost_disks[peer].append(self.world.wipe(peer, old))
 
     def _may_forget(self, peer: PeerId) -> bool:
-        world = self.world
-        counting = world.watcher.lives
+        """Whether a majority still counts without it. An ADMIT voids an older disk of that voter as soon as it may
+        be committed (L18), so an old one that is back in counts only while no log names another."""
+        world, watcher = self.world, self.world.watcher
         blank = {
             p
             for p, platter in world.platters.items()
-            if not platter.epochs.current or not platter.epochs.joined or counting.get(p, platter.life) != platter.life
+            if not platter.epochs.current
+            or not platter.epochs.joined
+            or any(named.get(p, platter.life) != platter.life for named in (watcher.lives, watcher.offered))
         }
         return len(blank | {peer}) <= len(world.voters.ids) - world.voters.needed
 

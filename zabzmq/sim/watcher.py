@@ -65,6 +65,7 @@ class Watcher:
         self.platters = platters
         self.ghosts: dict[PeerId, list[Platter]] = {}  # of wiped voters, until they have joined again
         self.lives: dict[PeerId, int] = {}  # of each voter, the one that may count
+        self.offered: dict[PeerId, int] = {}  # the one last named by an ADMIT in any log, committed or not
         self.violations: list[InvariantViolation] = []
         self.seen: dict[PeerId, Seen] = {}
         self.leader_of: Callable[[LinkId], ProcessId | None] = lambda link: None
@@ -226,6 +227,8 @@ class Watcher:
                 self.check(promise.log_matching, logged, batch, peer)
                 if first not in logged:
                     logged[first] = self.ending[last] = batch
+                    if batch.admit is not None:
+                        self.offered[batch.admit.peer] = batch.admit.life
             seen.queued = last
             if first.epoch == seen.epoch:
                 self._on_proposed(seen, batch)
@@ -286,7 +289,7 @@ class Watcher:
             at = batch.prev
         for batch in reversed(path):
             if batch.admit is not None:
-                self.lives[batch.admit.peer] = batch.admit.life
+                self.lives[batch.admit.peer] = self.offered[batch.admit.peer] = batch.admit.life
         self.check(promise.commit_safety, watermark, self.counted_holders(watermark, epoch), self.voters)
         for later in self.established:
             if later > watermark.epoch:
