@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Page
@@ -13,6 +13,7 @@ from tests.page.browser import Pages, Worked
 from tests.page.live import LiveCluster, unused_address
 from tests.page.story import Story
 
+PHONE: Final[dict[str, Any]] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 IDLE_SHARE = 0.05
 IDLE_MS = 3000
 
@@ -158,8 +159,10 @@ def test_for_a_room_it_is_large_and_shows_less(pages: Pages) -> None:
 
 
 def test_on_a_phone_nothing_lies_outside(pages: Pages, live: LiveCluster) -> None:
-    page = pages.open(live.url(), viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = pages.open(live.url(), **PHONE)
     shown = browser.leader(page)
+    assert browser.play(page, "W" * 64, "target_new", 35) == "ok"
+    page.wait_for_selector('#target[data-target="35"]')
     for tab, part in (("now", "#logs"), ("map", "#map"), ("time", "#space")):
         page.tap(f'#tabs [data-tab="{tab}"]')
         page.wait_for_selector(part)
@@ -170,6 +173,48 @@ def test_on_a_phone_nothing_lies_outside(pages: Pages, live: LiveCluster) -> Non
     page.wait_for_selector('#actions [data-do="kill"]')
     page.tap('#tabs [data-tab="now"]')
     assert browser.play(page, "ann", "target_new", 36) == "ok"
+
+
+def test_on_a_phone_without_a_cluster_nothing_lies_outside_either(pages: Pages) -> None:
+    page = pages.open(unused_address(), **PHONE)
+    page.wait_for_selector("#nocluster:not([hidden])")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_on_a_phone_nothing_covers_the_clock_and_an_invariant_explains_itself(pages: Pages) -> None:
+    page = recorded(pages, **PHONE)
+    covered = page.evaluate(
+        """() => {
+          const at = [...document.getElementById("time").children].map((each) => each.getBoundingClientRect());
+          const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+          return at.some((a, i) => at.slice(i + 1).some((b) => meet(a, b)));
+        }"""
+    )
+    assert not covered
+    page.tap('#tabs [data-tab="time"]')
+    page.tap("#inv-prefix")
+    page.wait_for_selector('#why-text li[data-code="about"]')
+
+
+def test_on_a_phone_every_tool_is_within_reach(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url(), **PHONE)
+    browser.leader(page)
+    for tool, opened in (("open-partition", "partition"), ("open-keys", "keys"), ("open-trace", "trace")):
+        page.tap(f"#{tool}")
+        page.tap(f"dialog#{opened}[open] [data-close]")
+    for tool in ("table-view", "projector"):
+        page.tap(f"#{tool}")
+        page.tap(f'#{tool}[aria-pressed="true"]')
+    try:
+        page.tap("#step")
+        browser.until(page, "Object.values(zab.app.live.nodes).every(node => node.hold)")
+        page.tap("#next")
+        page.wait_for_selector("#toast:has-text('ms passed')")
+        page.tap("#step")
+        page.wait_for_selector("body:not([data-held])")
+    finally:
+        for node in live.real.config.ids:
+            live.hold(node, on=False)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
