@@ -115,6 +115,19 @@ def test_one_node_is_cut_off_by_its_button(pages: Pages, live: LiveCluster) -> N
     browser.look(page, other, "follower")
 
 
+def test_escape_takes_a_split_back(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    other = (browser.leader(page) + 1) % 5
+    page.click(f"#node-{other}", button="right")
+    page.click('#actions [data-do="isolate"]')
+    page.wait_for_selector("#undo")
+    page.wait_for_selector("#nodes .side")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#nodes .side", state="detached")
+    assert page.is_hidden("#toast"), "it spoke of a network that is split"
+    assert not live.own(other)["faults"]["rules"]
+
+
 def test_why_not_committed_is_answered_during_a_partition(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     first = browser.leader(page)

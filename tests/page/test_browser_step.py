@@ -103,6 +103,7 @@ def test_a_message_that_is_clicked_can_be_dropped_and_time_passes_by_hand(held: 
     page.click('#why-text button[data-do="drop"]')
     waiting(page, "PROPOSE", 3)
     page.wait_for_selector(f'.held[data-wire="{name}"]', state="detached")
+    page.wait_for_selector("#why-text li:has-text('Nothing waits here')")
     page.locator(".held").first.click()
     page.click('#why-text button[data-do="duplicate"]')
     waiting(page, "ACK", 1)

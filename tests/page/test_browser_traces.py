@@ -125,6 +125,65 @@ def test_a_recorded_run_that_the_page_carries_plays_and_breaks_no_promise(pages:
     browser.until(page, "zab.position > zab.history.first + 5")
 
 
+@pytest.mark.parametrize(
+    ("run", "moment", "said"),
+    [
+        ("leader-crash", "v.up === 1", "1 of 5 nodes answer"),
+        (
+            "leader-crash",
+            "!v.leader && v.nodes.filter(each => each.look === 'follower').length === 4",
+            "not noticed yet",
+        ),
+        ("leader-crash", "v.nodes.filter(each => each.node.vote?.candidate === 3).length > 2", "4 of 5 are looking"),
+        ("leader-crash", "v.nodes[3].look === 'leading'", "1 of the 3 FOLLOWERINFO it needs"),
+        ("leader-crash", "Object.keys(v.nodes[3].node.infos).length > 2", "will be max(1,1,1) + 1 = 2 or more"),
+        ("leader-crash", "v.nodes[3].node.accepted === 2", "leads epoch 2 once 3 have promised"),
+        ("partition", "v.sides", "Side B has 3 nodes, a quorum, and will elect a leader"),
+        ("partition", "v.sides && v.leader?.epoch === 2", "Side B has 3 nodes, a quorum, and goes on"),
+    ],
+)
+def test_the_sentence_fits_the_moment(pages: Pages, run: str, moment: str, said: str) -> None:
+    page = pages.open(unused_address(f"f={run}"))
+    browser.mode(page, "replay")
+    page.evaluate(
+        f"""() => {{
+          const holds = (v) => {moment};
+          let at = zab.history.first;
+          do zab.pauseAt(at++); while (!holds(zab.view()) && at < zab.history.end);
+        }}"""
+    )
+    browser.frames(page)
+    assert said in page.inner_text("#sentence")
+
+
+def test_votes_are_arrows(pages: Pages) -> None:
+    story = Story()
+    story.look_again()
+    story.tell(1, "vote", round=2, candidate=2, epoch=1, z=[1, 1], id=2, why="better")
+    page = pages.open(unused_address())
+    browser.drop(page, votes_jsonl=story.text)
+    page.wait_for_selector(".edge.vote", state="attached")
+    ends = page.eval_on_selector_all(".edge.vote", "all => all.map(line => getComputedStyle(line).markerEnd)")
+    assert ends == ['url("#head")']
+    assert "(1, 1.1, 2)" in page.inner_text("#node-1")
+
+
+def test_a_run_that_the_page_does_not_carry_is_named(pages: Pages) -> None:
+    page = pages.open(unused_address("f=never-recorded"))
+    page.wait_for_selector(".notice.bad:has-text('never-recorded')")
+    assert page.is_visible("#nocluster")
+
+
+def test_a_recorded_run_has_no_partition_editor(pages: Pages) -> None:
+    page = pages.open(unused_address("f=normal"))
+    browser.mode(page, "replay")
+    page.keyboard.press("x")
+    page.keyboard.press("k")
+    browser.frames(page)
+    assert page.locator("dialog[open]").count() == 0
+    assert page.is_hidden("#open-partition")
+
+
 def test_a_broken_line_is_named_by_number_and_reason_and_the_rest_is_shown(pages: Pages) -> None:
     story = Story()
     story.commit(1)
@@ -181,6 +240,7 @@ def test_a_violation_names_the_two_events_that_contradict(pages: Pages) -> None:
     page.wait_for_selector("body[data-violated]")
     page.wait_for_selector('#inv-one_leader[data-ok="false"]')
     assert "nodes 0 and 1 both lead epoch 1" in page.inner_text("#sentence")
+    assert page.inner_text("#health") == "Violated"
     events = page.eval_on_selector_all("#why-text a[data-event]", "all => all.map(link => link.dataset.event)")
     assert events == ["0-aaa0-2", f"1-aaa1-{story.told[1]}"]
     page.click("#why-text a[data-event] >> nth=0")

@@ -84,6 +84,12 @@ def test_everything_is_done_with_the_keyboard_alone(pages: Pages, live: LiveClus
     browser.mode(page, "live")
     assert page.get_attribute("#leader", "data-leader") == str(second)
 
+    page.focus("#seek")
+    key.press("Home")
+    browser.mode(page, "paused")
+    key.press("End")
+    browser.mode(page, "live")
+
     key.press("x")
     page.wait_for_selector("dialog#partition[open]")
     assert page.evaluate("document.activeElement.closest('dialog').id") == "partition"
@@ -239,6 +245,15 @@ def test_messages_stand_still_where_motion_is_unwanted(pages: Pages, live: LiveC
     browser.until(page, "window.parts.length > 20")
     middle = page.evaluate("window.parts")
     assert all(middle) if motion == "reduce" else not all(middle)
+
+
+def test_less_motion_is_kept_by_the_settings(pages: Pages) -> None:
+    page = recorded(pages)
+    page.keyboard.press("m")
+    page.click("#open-settings")
+    assert page.input_value("#set-motion") == "less"
+    page.click("#settings-ok")
+    assert page.evaluate("zab.app.motion") == "less"
 
 
 @pytest.mark.parametrize("lang", ["de", "en", "xx<img>"])
