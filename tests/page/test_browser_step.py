@@ -123,6 +123,7 @@ def test_without_the_token_nobody_is_held(live: LiveCluster, pages: Pages) -> No
     page = pages.open(live.url(token=False))
     leader(page)
     press(page, "s")
+    page.wait_for_selector("#toast:has-text('no token')")
     press(page, "n")
     assert page.locator("#step").is_hidden()
     assert page.evaluate("zab.view().held") is None

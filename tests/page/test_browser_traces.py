@@ -168,6 +168,24 @@ def test_votes_are_arrows(pages: Pages) -> None:
     assert "(1, 1.1, 2)" in page.inner_text("#node-1")
 
 
+def test_a_leader_that_was_deposed_is_hatched_and_says_so_in_full(pages: Pages) -> None:
+    story = Story()
+    story.tell(1, "state", role="LEADING", phase="BROADCAST", epoch=2, leader=1, why="established", text="elected")
+    page = pages.open(unused_address())
+    browser.drop(page, deposed_jsonl=story.text)
+    browser.look(page, 0, "deposed")
+    browser.look(page, 1, "leader")
+    ground, cut_off = page.eval_on_selector(
+        "#node-0",
+        """node => {
+          const word = node.querySelector(".w");
+          return [getComputedStyle(node).backgroundImage, word.scrollWidth > word.clientWidth];
+        }""",
+    )
+    assert "gradient" in ground
+    assert not cut_off
+
+
 def test_a_run_that_the_page_does_not_carry_is_named(pages: Pages) -> None:
     page = pages.open(unused_address("f=never-recorded"))
     page.wait_for_selector(".notice.bad:has-text('never-recorded')")
@@ -179,7 +197,7 @@ def test_a_recorded_run_has_no_partition_editor(pages: Pages) -> None:
     browser.mode(page, "replay")
     page.keyboard.press("x")
     page.keyboard.press("k")
-    browser.frames(page)
+    page.wait_for_selector("#toast:has-text('recorded run')")
     assert page.locator("dialog[open]").count() == 0
     assert page.is_hidden("#open-partition")
 
@@ -235,9 +253,17 @@ def test_a_violation_names_the_two_events_that_contradict(pages: Pages) -> None:
     story = Story()
     story.commit(1)
     story.tell(1, "state", role="LEADING", phase="BROADCAST", epoch=1, leader=1, why="established", text="a lie")
-    page = pages.open(unused_address())
+    page = pages.open(unused_address(), viewport={"width": 1440, "height": 900})
     browser.drop(page, bad_jsonl=story.text)
     page.wait_for_selector("body[data-violated]")
+    in_view = page.evaluate(
+        """() => {
+          const lowest = (each) => each.getBoundingClientRect().bottom;
+          const panel = document.getElementById("why-text");
+          return [...panel.querySelectorAll("button")].map((each) => lowest(each) < lowest(panel));
+        }"""
+    )
+    assert in_view == [True, True], "what can be done about it is seen without scrolling"
     page.wait_for_selector('#inv-one_leader[data-ok="false"]')
     assert "nodes 0 and 1 both lead epoch 1" in page.inner_text("#sentence")
     assert page.inner_text("#health") == "Violated"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.page import browser
-from tests.page.browser import Pages, Worked
+from tests.page.browser import PAGE, Pages, Worked
 from tests.page.live import LiveCluster, unused_address
 from tests.page.story import Story
 
@@ -169,6 +170,8 @@ def test_on_a_phone_nothing_lies_outside(pages: Pages, live: LiveCluster) -> Non
     shown = browser.leader(page)
     assert browser.play(page, "W" * 64, "target_new", 35) == "ok"
     page.wait_for_selector('#target[data-target="35"]')
+    link = page.locator("#outcome a").bounding_box()
+    assert link and link["height"] < 24, "Why? stands on one line"
     for tab, part in (("now", "#logs"), ("map", "#map"), ("time", "#space")):
         page.tap(f'#tabs [data-tab="{tab}"]')
         page.wait_for_selector(part)
@@ -256,7 +259,7 @@ def test_less_motion_is_kept_by_the_settings(pages: Pages) -> None:
     assert page.evaluate("zab.app.motion") == "less"
 
 
-@pytest.mark.parametrize("lang", ["de", "en", "xx<img>"])
+@pytest.mark.parametrize("lang", ["de", "en", "xx<img>", "__proto__"])
 def test_whatever_tongue_is_asked_for_no_text_is_missing(pages: Pages, live: LiveCluster, lang: str) -> None:
     page = pages.open(live.url(query=f"?lang={lang}"))
     browser.leader(page)
@@ -271,6 +274,18 @@ def test_whatever_tongue_is_asked_for_no_text_is_missing(pages: Pages, live: Liv
     assert bare == []
     assert page.get_attribute("html", "lang") == "en", "there is no other text yet, and it is to be read as what it is"
     assert page.locator("script[title]").count() == 0
+
+
+def test_a_tongue_that_is_put_into_the_table_is_spoken_as_far_as_it_goes(pages: Pages, tmp_path: Path) -> None:
+    translated = tmp_path / "index.html"
+    own = 'const TEXT = {\n\tde: { health_healthy: "Gesund" },'
+    translated.write_text(PAGE.read_text(encoding="utf-8").replace("const TEXT = {", own, 1), encoding="utf-8")
+    address = unused_address("f=normal", page=translated)
+    page = pages.open(address.replace("#", "?lang=de-AT#"))
+    browser.mode(page, "replay")
+    assert page.get_attribute("html", "lang") == "de"
+    assert page.inner_text("#health") == "Gesund"
+    assert page.inner_text("#h-logs") == "Logs"
 
 
 def test_what_changes_is_said_aloud_and_calmly(pages: Pages, live: LiveCluster) -> None:
