@@ -125,6 +125,28 @@ def test_tab_reaches_every_part_and_shows_where_it_is(pages: Pages) -> None:
     assert reached >= {"top", "status", "topo", "logs", "why", "space", "inv", "time"}
 
 
+@pytest.mark.parametrize("view", ["v", "p"])
+@pytest.mark.parametrize(("key", "part"), [("w", "why"), ("i", "inv"), ("l", "logs"), ("d", "space")])
+def test_a_key_leads_out_of_the_tables_and_the_large_view(pages: Pages, view: str, key: str, part: str) -> None:
+    page = pages.open(unused_address("f=normal"))
+    browser.mode(page, "replay")
+    page.keyboard.press(view)
+    page.wait_for_selector("#table:not([hidden]), body[data-projector]")
+    page.wait_for_selector("#why-now", state="hidden")
+    page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.closest('section')?.id") == part
+    assert (page.get_attribute("body", "data-projector") is not None) == (view + key == "pl")
+
+
+def test_space_pauses_the_view_while_a_node_is_selected(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    page.keyboard.press("1")
+    page.keyboard.press("Space")
+    browser.mode(page, "paused")
+    page.wait_for_selector('#node-1[aria-pressed="true"]:focus')
+
+
 def test_keys_typed_into_a_field_stay_there(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     shown = browser.leader(page)
