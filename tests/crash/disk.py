@@ -3,8 +3,8 @@
 `Recorder` stands in the place of `Files` under the real storage code and keeps every change as a value. `Disk` follows
 those changes one by one and tells, at any moment, the images that may be found when the power comes back:
 
-- of a file, what was synced; and of what was not, nothing, all, a part up to some sector, or any set of its sectors
-  with zeros, or the bytes of some older file, in the others;
+- of a file, what was synced; and of what was not, nothing, all, a part up to some sector, or any set of its sectors,
+  with what was synced there, or zeros, or the bytes of some older file, in the others;
 - of a directory, the entries of its last sync; and of the changes since, nothing, the first few, or any set of them.
   A rename is one step. The sync of a file says nothing of its name, nor that of a directory of its own name.
 
@@ -200,13 +200,17 @@ class _File:
         steps = len(self.pending)
         whole = self.after(steps)
         found = [self.synced, whole, *(self.after(n) for n in range(1, steps))]
-        if not any(isinstance(step, Cut) for step in self.pending) and whole.startswith(self.synced):
-            start = len(self.synced)
-            ends = [*range((start // SECTOR + 1) * SECTOR, len(whole), SECTOR), len(whole)]
-            parts = list(zip([start, *ends], ends, strict=False))
-            found += [whole[:end] for end in ends]  # up to some sector
+        if not any(isinstance(step, Cut) for step in self.pending):
+            had = len(self.synced)
+            parts = [
+                (low, min(low + SECTOR, len(whole)))
+                for low in range(0, len(whole), SECTOR)
+                if whole[low : low + SECTOR] != self.synced[low : low + SECTOR]
+            ]
+            found += [whole[:end] + self.synced[end:] for _, end in parts]  # up to some sector
             for kept in _sets(len(parts), sets_max):
-                for rest in (bytes(len(whole)), stale.ljust(len(whole), b"\xee")):
+                for beyond in (bytes(len(whole)), stale.ljust(len(whole), b"\xee")):
+                    rest = self.synced + beyond[had : len(whole)]
                     torn = bytearray(whole)
                     for i, (low, high) in enumerate(parts):
                         if i not in kept:

@@ -56,6 +56,25 @@ def test_every_image_of_a_moment_is_tried_when_they_are_few() -> None:
     assert [image.files for image in disk.images(200, Random(0))] == [{("f", b""), ("h", b"g" * 700)}]
 
 
+def test_of_what_was_written_over_and_not_synced_any_sectors_may_be_as_before() -> None:
+    disk = Disk()
+    for op in (Create("f", 0), Write(0, bytes(1100), 0), Sync(0), SyncDir("."), Write(0, b"x" * 1024, 500)):
+        disk.apply(op)
+    first, second, third = bytes(500) + b"x" * 12, b"x" * 512, b"x" * 500
+    expected = {
+        a + b + c
+        for a in (first, bytes(512))
+        for b in (second, bytes(512))
+        for c in (third, bytes(76), bytes(500), bytes(76) + b"\xee" * 424)
+    }
+    found = {content for image in disk.images(200, Random(0)) for _, content in image.files}
+    assert found <= expected and len(found) == 15
+    assert all(len(content) >= 1100 for content in found), "what was synced does not get shorter"
+    for a in (first, bytes(512)):
+        for b in (second, bytes(512)):
+            assert {a + b + third, a + b + bytes(500)} <= found
+
+
 SYNCS: dict[str, Callable[[Op, Names], bool]] = {
     "of the data directory": lambda op, names: isinstance(op, SyncDir) and op.path == "node-0",
     "of a generation": lambda op, names: isinstance(op, SyncDir) and "gen-" in op.path,

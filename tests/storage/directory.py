@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from zabzmq.core.history import Admit, Batch, Epochs, History, SnapshotMark
 from zabzmq.core.inputs import BatchesRead, Durable, EpochsSaved, Input, SnapshotRead, SnapshotTaken
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
+from zabzmq.storage import recovery
 from zabzmq.storage.files import Files
+from zabzmq.storage.snapshot import zxid_of
 from zabzmq.storage.store import Store
 from zabzmq.storage.writer import SpaceLimits
 
@@ -164,6 +166,19 @@ def chain(epoch: int, n: int, prev: Zxid = ZERO, count: int = 2, size: int = 20)
         made.append(one)
         prev = one.last
     return made
+
+
+def end_of(segment: Path) -> int:
+    """Where the last record of a newest segment ends; zeros may follow."""
+    first = zxid_of(segment.name, "log")
+    assert first is not None
+    return max(record.end for record in recovery.scan_segment(str(segment), first, "demo", None, True))
+
+
+def cut_zeros(path: Path) -> None:
+    """Make the newest segment of a directory end with its last record."""
+    _, name = recovery.segment_files(str(path / "gen-1"))[-1]
+    os.truncate(name, end_of(Path(name)))
 
 
 def admit(after: Batch) -> Batch:
@@ -410,11 +425,15 @@ def _torn(file: _File, dice: Random) -> bytes:
     data = bytes(file.data)
     if data == file.synced or dice.random() < 0.3:
         return file.synced
-    if not data.startswith(file.synced):  # It was cut: either the whole old file, or the cut one.
+    if len(data) < len(file.synced):  # It was cut: either the whole old file, or the cut one.
         return file.synced if dice.random() < 0.5 else data
+    old = bytearray(file.synced)
+    for low in range(0, len(old), 512):  # What was written over: any of its sectors.
+        if dice.random() < 0.5:
+            old[low : low + 512] = data[low : min(low + 512, len(old))]
     new = bytearray(data[len(file.synced) :][: dice.randint(0, len(data) - len(file.synced))])
     if new and dice.random() < 0.5:  # Pages may arrive out of order: a hole of zeros where one is missing.
         start = dice.randrange(len(new))
         end = dice.randint(start, len(new))
         new[start:end] = bytes(end - start)
-    return file.synced + bytes(new)
+    return bytes(old + new)

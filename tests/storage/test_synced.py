@@ -259,6 +259,83 @@ def test_what_is_written_after_a_cut_is_not_taken_for_what_was_synced_before_it(
     files.close(fd)
 
 
+# ---- zeros that are written over -------------------------------------------------------------------------------------
+
+ZEROS = bytes(1000)
+
+
+def over_zeros(root: Path) -> tuple[SyncedFiles, int]:
+    """A file of ten bytes and a thousand zeros, synced; then five bytes of it are written over."""
+    files = SyncedFiles()
+    files.begin(str(root))
+    fd = files.create(str(root / "log"))
+    files.write(fd, [b"synced....", ZEROS], 0)
+    files.sync(fd)
+    files.sync_dir(str(root))
+    files.write(fd, [b"first"], 10)
+    return files, fd
+
+
+def test_what_was_written_over_zeros_is_zeros_again_unless_it_was_synced(tmp_path: Path) -> None:
+    files, fd = over_zeros(tmp_path)
+    files.sync_data(fd)
+    files.write(fd, [b"second"], 15)
+    assert lose_power(str(tmp_path)) == (6, 0)
+    assert (tmp_path / "log").read_bytes() == b"synced....first" + ZEROS[5:]
+
+
+def test_a_write_over_the_end_of_the_zeros_loses_both_parts(tmp_path: Path) -> None:
+    files, fd = over_zeros(tmp_path)
+    files.sync_data(fd)
+    files.write(fd, [b"x" * 2000], 15)
+    assert lose_power(str(tmp_path)) == (2000, 0)
+    assert (tmp_path / "log").read_bytes() == b"synced....first" + ZEROS[5:]
+
+
+def test_nothing_but_zeros_is_written_over(tmp_path: Path) -> None:
+    files, fd = over_zeros(tmp_path)
+    files.write(fd, [b"firs"], 10)  # the same write once more, not synced yet
+    for offset in (9, 14):
+        with pytest.raises(AssertionError, match="only zeros are written over"):
+            files.write(fd, [b"more"], offset)
+
+
+def test_a_file_that_was_written_over_and_replaced_comes_back_with_its_zeros(tmp_path: Path) -> None:
+    files, _ = over_zeros(tmp_path)
+    fd = files.create(str(tmp_path / "log.tmp"))
+    files.write(fd, [b"new"], 0)
+    files.sync(fd)
+    files.rename(str(tmp_path / "log.tmp"), str(tmp_path / "log"))
+    assert lose_power(str(tmp_path)) == (5, 2)
+    assert (tmp_path / "log").read_bytes() == b"synced...." + ZEROS
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_file_that_was_written_over_and_renamed_has_its_zeros_under_either_name(tmp_path: Path, synced: bool) -> None:
+    files, _ = over_zeros(tmp_path)
+    files.rename(str(tmp_path / "log"), str(tmp_path / "new"))
+    if synced:
+        files.sync_dir(str(tmp_path))
+    SyncedFiles().begin(str(tmp_path))  # another process, with a shorter journal
+    assert lose_power(str(tmp_path)) == (5, 0 if synced else 1)
+    assert (tmp_path / ("new" if synced else "log")).read_bytes() == b"synced...." + ZEROS
+
+
+def test_the_next_process_knows_what_was_written_over(tmp_path: Path) -> None:
+    over_zeros(tmp_path)
+    again = SyncedFiles()
+    again.begin(str(tmp_path))
+    assert lose_power(str(tmp_path)) == (5, 0)
+    assert (tmp_path / "log").read_bytes() == b"synced...." + ZEROS
+
+
+def test_a_cut_takes_what_was_written_over_behind_it_and_nothing_before(tmp_path: Path) -> None:
+    files, fd = over_zeros(tmp_path)
+    files.cut(fd, 12)
+    assert lose_power(str(tmp_path)) == (2, 0)
+    assert (tmp_path / "log").read_bytes() == b"synced....\0\0"
+
+
 def test_the_next_process_still_knows_what_the_one_before_had_synced_of_a_new_file(tmp_path: Path) -> None:
     files = SyncedFiles()
     files.begin(str(tmp_path))

@@ -1,10 +1,11 @@
 """A disk that knows what a power cut would leave, and the power cut (docs/control.md, section 1).
 
 A process that is killed loses nothing it wrote: the page cache outlives it. So `SyncedFiles` writes down beside the
-data what was really synced: how far each file, and which changes of names no sync of their directory has covered yet.
-What a change of a name would destroy is kept under a second name until then. `lose_power`, called when the process is
-gone, cuts and undoes accordingly. A line of this journal is written before a change, and after a sync: a kill in
-between makes the power cut a moment earlier, never the disk better than it was.
+data what was really synced: how far each file, where zeros were written over since, and which changes of names no sync
+of their directory has covered yet. What a change of a name would destroy is kept under a second name until then.
+`lose_power`, called when the process is gone, cuts and undoes accordingly, and puts the zeros back. A line of this
+journal is written before a change, and after a sync: a kill in between makes the power cut a moment earlier, never the
+disk better than it was.
 
 The journal itself may rest in the page cache: it outlives the process, and the power cut is only played.
 """
@@ -31,8 +32,27 @@ LINES_MAX: Final = 4096
 """A longer journal is written anew, without what is over."""
 
 
+Range: TypeAlias = tuple[int, int]
+"""From a byte of a file to another, which is not in it."""
+
+
 class Synced(Struct, array_like=True, tag="synced"):
-    """The file is on disk up to `size`."""
+    """The file is on disk up to `size`, with all that was written over zeros."""
+
+    path: str
+    size: int
+
+
+class Over(Struct, array_like=True, tag="over"):
+    """What was synced from `start` to `end`, zeros, is written over."""
+
+    path: str
+    start: int
+    end: int
+
+
+class Cut(Struct, array_like=True, tag="cut"):
+    """The file is cut to `size`."""
 
     path: str
     size: int
@@ -40,7 +60,7 @@ class Synced(Struct, array_like=True, tag="synced"):
 
 class Change(Struct, array_like=True, tag="change"):
     """Change number `number` of names: of a file, or of a directory. `kept`: under what name that which it destroys is
-    kept, and how far that was synced."""
+    kept, how far that was synced, and where not."""
 
     number: int
     what: Literal["create", "rename", "remove", "make_dir", "remove_dir"]
@@ -48,6 +68,7 @@ class Change(Struct, array_like=True, tag="change"):
     old: str = ""
     kept: str = ""
     kept_size: int = 0
+    kept_over: tuple[Range, ...] = ()
 
 
 class DirSynced(Struct, array_like=True, tag="dir"):
@@ -57,7 +78,7 @@ class DirSynced(Struct, array_like=True, tag="dir"):
     number: int
 
 
-Line: TypeAlias = Synced | Change | DirSynced
+Line: TypeAlias = Synced | Over | Cut | Change | DirSynced
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
@@ -75,6 +96,7 @@ class Record:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
+        self.over: dict[str, tuple[Range, ...]] = {}
         self.changes: list[Change] = []
         self.number = 0
 
@@ -82,6 +104,12 @@ class Record:
         match line:
             case Synced(path, size):
                 self.sizes[path] = size
+                self.over.pop(path, None)
+            case Over(path, start, end):
+                self.over[path] = (*self.over.get(path, ()), (start, end))
+            case Cut(path, size):
+                self.sizes[path] = size
+                self.over[path] = tuple((low, min(high, size)) for low, high in self.over.get(path, ()) if low < size)
             case Change():
                 self.number = line.number
                 self.changes.append(line)
@@ -93,9 +121,14 @@ class Record:
         if change.what == "create":
             self.sizes[change.path] = 0
         elif change.what == "rename":
-            self.sizes[change.path] = self.sizes.pop(change.old, 0)
+            self._move(change.old, change.path)
         elif change.what == "remove":
             self.sizes.pop(change.path, None)
+            self.over.pop(change.path, None)
+
+    def _move(self, old: str, new: str) -> None:
+        self.sizes[new] = self.sizes.pop(old, 0)
+        self.over[new] = self.over.pop(old, ())
 
     def _settle(self, path: str, number: int) -> None:
         # With a directory that is surely gone go the changes in it.
@@ -109,21 +142,24 @@ class Record:
     def lines(self) -> Iterator[Line]:
         """A shorter journal that amounts to the same."""
         undone = Record()
-        undone.sizes, undone.changes = self.sizes.copy(), self.changes.copy()
+        undone.sizes, undone.over, undone.changes = self.sizes.copy(), self.over.copy(), self.changes.copy()
         while undone.changes:
             undone.unfollow(undone.changes.pop())
         yield from (Synced(path, size) for path, size in undone.sizes.items())
         yield from self.changes
         yield from (Synced(path, size) for path, size in self.sizes.items())
+        yield from (Over(path, *each) for path, over in self.over.items() for each in over)
 
     def unfollow(self, change: Change) -> None:
         """Forget this change, the latest there is."""
         if change.what == "rename":
-            self.sizes[change.old] = self.sizes.pop(change.path, 0)
+            self._move(change.path, change.old)
         elif change.what == "create":
             self.sizes.pop(change.path, None)
+            self.over.pop(change.path, None)
         if change.kept:
             self.sizes[change.path] = change.kept_size
+            self.over[change.path] = change.kept_over
 
 
 def read(directory: str) -> Record | None:
@@ -228,11 +264,17 @@ class SyncedFiles(Files):
         path = self._name(self._paths[fd])
         with self._lock:
             if size < self._record.sizes.get(path, 0):
-                self._write(Synced(path, size))
+                self._write(Cut(path, size))
         super().cut(fd, size)
 
     def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
-        assert offset >= self._record.sizes.get(self._name(self._paths[fd]), 0), "what is synced is never overwritten"
+        path = self._name(self._paths[fd])
+        end = min(offset + sum(map(len, buffers)), self._record.sizes.get(path, 0))
+        if offset < end:
+            known = any(low <= offset and end <= high for low, high in self._record.over.get(path, ()))
+            assert known or not any(os.pread(fd, end - offset, offset)), "of what is synced only zeros are written over"
+            with self._lock:
+                self._write(Over(path, offset, end))
         return super().write(fd, buffers, offset)
 
     def write_synced(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
@@ -300,8 +342,8 @@ class SyncedFiles(Files):
         kept = str(number) if keep else ""
         if keep:
             os.link(path, os.path.join(self._root, RECORD, kept))
-        size = self._record.sizes.get(name, 0)
-        self._write(Change(number, what, name, self._name(old) if old else "", kept, size))
+        size, over = self._record.sizes.get(name, 0), self._record.over.get(name, ())
+        self._write(Change(number, what, name, self._name(old) if old else "", kept, size, over))
 
     def _synced(self, fd: int, size: int) -> None:
         with self._lock:
@@ -342,11 +384,15 @@ def lose_power(directory: str) -> Lost:
     lost = 0
     for name, size in record.sizes.items():
         path = os.path.join(directory, name)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), open(path, "r+b", buffering=0) as file:
             written = os.path.getsize(path)
             if written > size:
                 lost += written - size
                 os.truncate(path, size)
+            for start, end in record.over.get(name, ()):
+                if any(os.pread(file.fileno(), end - start, start)):  # else not begun, or met twice
+                    lost += end - start
+                    os.pwrite(file.fileno(), bytes(end - start), start)
     shutil.rmtree(os.path.join(directory, RECORD))  # All that is left is synced.
     return Lost(lost, changes)
 
