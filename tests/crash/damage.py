@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.crash.disk import SECTOR
-from tests.storage.directory import Directory, chain, history_of
+from tests.storage.directory import Directory, chain, cut_zeros, history_of
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch, Epochs
 from zabzmq.core.zxid import ZERO
@@ -107,8 +107,11 @@ def _left(node: Directory, path: Path, batches: list[Batch], last_write: int, cl
     return Left(path, batches, last_write, clean, node.store.life)
 
 
-def make_log(path: Path, size: int, segments: int = 1, clean: bool = False) -> Left:
-    """A log of about `size` bytes: writes of one to three batches of many lengths, the last one of three."""
+def make_log(path: Path, size: int, segments: int = 1, clean: bool = False, filled: bool = False) -> Left:
+    """A log of about `size` bytes: writes of one to three batches of many lengths, the last one of three.
+
+    `filled`: with the zeros that a node which is killed leaves after it.
+    """
     node = Directory(path.with_name("made"), segment_bytes=size // segments)
     batches: list[Batch] = []
     write: list[Batch] = []
@@ -120,7 +123,10 @@ def make_log(path: Path, size: int, segments: int = 1, clean: bool = False) -> L
         node.append(*write)
         batches += write
         written += sum(batch.size for batch in write)
-    return _left(node, path, batches, len(write), clean)
+    left = _left(node, path, batches, len(write), clean)
+    if not filled:
+        cut_zeros(path)
+    return left
 
 
 def make_snapshots(path: Path) -> Left:

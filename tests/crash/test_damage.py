@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash import damage
 from tests.crash.damage import KIB_64, Left
+from tests.storage.directory import end_of
 
 
 @pytest.fixture
@@ -46,6 +47,19 @@ def test_every_flipped_bit_is_refused_but_in_the_last_write_before_a_kill(killed
     assert tried.whole == 0
     assert 0 < tried.lost < 1.1 * in_last_write + 5, "that of L2, and no other"
     assert tried.refused == tried.tried - tried.lost
+
+
+def test_damage_to_the_zeros_after_a_log_costs_nothing(tmp_path: Path) -> None:
+    """L4: nobody was told of anything there, so that a node starts on it, and with all it had."""
+    left = damage.make_log(tmp_path / "node-0", 20 << 10, segments=2, filled=True)
+    segment = left.last_segment
+    end, size = end_of(segment), segment.stat().st_size
+    assert size > end + 300
+    tried = damage.flip(left, segment, range(end * 8, size * 8, 37))
+    assert tried.whole == tried.tried > 300
+    assert damage.cut(left, segment, range(end, size, 11)).lost == 0
+    tried = damage.flip(left, segment, range(0, end * 8, 397))
+    assert tried.whole == 0 and tried.refused > 0, "all before them is found, as without zeros"
 
 
 def test_after_a_clean_stop_every_flipped_bit_is_refused(stopped: Left) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.directory import Directory, admit, chain, history_of
+from tests.storage.directory import Directory, admit, chain, end_of, history_of
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch
 from zabzmq.core.zxid import Zxid
@@ -50,8 +50,8 @@ def test_a_directory_is_summarized(running: Directory) -> None:
 
 def test_what_is_being_written_is_told_from_damage(running: Directory) -> None:
     path = running.path / "gen-1" / "log.1.19"
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"half a record")
+    whole = path.read_bytes()[: end_of(path)]
+    path.write_bytes(whole + b"half a record" + bytes(300))
     *batches, note = read_log(running.path)
     assert batches == BATCHES
     assert note == Damage(str(path), len(whole), "13 bytes of a write that is not finished", False)

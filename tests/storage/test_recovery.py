@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.directory import NO_LIMITS, Directory, FaultyFiles, chain, history_of
+from tests.storage.directory import NO_LIMITS, Directory, FaultyFiles, chain, cut_zeros, history_of
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch, Epochs
 from zabzmq.core.inputs import EpochsSaved
@@ -32,6 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = node.path.with_name("left")
     shutil.copytree(node.path, path)
     node.store.close()
+    cut_zeros(path)  # of those test_filled.py
     return path
 
 

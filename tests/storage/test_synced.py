@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.directory import Directory, PowerCut, QuickFiles, chain
+from tests.storage.directory import Directory, PowerCut, QuickFiles, chain, end_of
 from tests.storage.test_power import Script, image, recover  # noqa: F401  (image is a fixture)
 from zabzmq.core.errors import StorageError
 from zabzmq.core.inputs import Durable
@@ -108,8 +108,8 @@ def held(tmp_path: Path) -> tuple[Directory, SyncedFiles]:
     return directory, files
 
 
-def written(directory: Directory, size: int) -> Callable[[], bool]:
-    return lambda: sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*")) > size
+def logged(directory: Directory) -> list[bytes]:
+    return [path.read_bytes() for path in directory.path.glob("gen-1/log.*")]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -125,14 +125,15 @@ def test_what_is_written_and_not_synced_is_lost_with_the_power_and_only_then(
     held: tuple[Directory, SyncedFiles],
 ) -> None:
     directory, files = held
-    logged = sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*"))
+    before = logged(directory)
     tail = chain(1, 5, chain(1, 3)[-1].last)
     directory.store.append(0, (tail[0],))
-    until(written(directory, logged))
-    grown = sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*"))
+    until(lambda: logged(directory) != before)
+    [segment] = directory.path.glob("gen-1/log.*")
+    written = end_of(segment) - len(before[0].rstrip(b"\0"))
     lost = lose_power(str(directory.path))
-    assert lost == (grown - logged, 0)
-    assert sum(path.stat().st_size for path in directory.path.glob("gen-1/log.*")) == logged
+    assert lost == (written, 0), "over zeros"
+    assert logged(directory) == before
     files.slow_down(0)
 
 

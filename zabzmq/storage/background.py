@@ -16,8 +16,8 @@ from zabzmq.core.errors import StorageError
 from zabzmq.core.history import SnapshotMark
 from zabzmq.core.inputs import SnapshotTaken
 from zabzmq.storage import snapshot
-from zabzmq.storage.files import remove_tree
-from zabzmq.storage.live import NO_SPACE, Live, Outlet, explain
+from zabzmq.storage.files import NO_SPACE, remove_tree
+from zabzmq.storage.live import Live, Outlet, explain
 
 _SNAPSHOTS_KEPT = 2
 _PAUSE_S = 0.0003

@@ -91,9 +91,9 @@ def read_log(path: str | os.PathLike[str]) -> Iterator[Batch | Damage]:
             except StopIteration as stop:
                 if stop.value is None:
                     yield Damage(name, 0, "a segment that was only begun", False)
-                elif stop.value[1]:
-                    segment, torn = stop.value
-                    yield Damage(name, segment.size, f"{torn} bytes of a write that is not finished", False)
+                elif stop.value.torn:
+                    text = f"{stop.value.torn} bytes of a write that is not finished"
+                    yield Damage(name, stop.value.segment.size, text, False)
             except FileNotFoundError:
                 continue  # Purged or truncated meanwhile.
             except Damaged as error:

@@ -7,6 +7,7 @@ OSErrors that name the file, also where the system call knew only a descriptor.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from zabzmq.core.errors import StorageError
 
 RECORD: Final = "synced"
 """The directory of that record, in a data directory."""
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX: Final = 1024
 """IOV_MAX: the kernel takes no more in one call."""
 _DSYNC: Final[int] = getattr(os, "RWF_DSYNC", 0)

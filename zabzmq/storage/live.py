@@ -7,12 +7,10 @@ thread looks at `generation` first (L12).
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
 
 from zabzmq.core.history import History
 from zabzmq.core.inputs import Input
@@ -20,8 +18,6 @@ from zabzmq.core.zxid import Zxid
 from zabzmq.storage.files import Files
 from zabzmq.storage.log import Log
 from zabzmq.storage.snapshot import snapshot_name
-
-NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,9 @@
 The writer thread alone appends and truncates; one background thread purges; any thread reads. What they share is
 the list of segments, under one lock that is never held during a system call. Opening a log that is already there
 is recovery.py's business, and what a failed write means is the writer's.
+
+A file that grows costs a commit of the file system's journal with each sync. So the open segment is filled up with
+zeros, some way ahead of its end, and small appends write over them. A segment that is closed ends with its last record.
 """
 
 from __future__ import annotations
@@ -21,11 +24,15 @@ from zabzmq.core.history import Batch
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.storage import records
 from zabzmq.storage.damage import Damaged
-from zabzmq.storage.files import Files
+from zabzmq.storage.files import NO_SPACE, Files
 from zabzmq.storage.records import LAST, MORE, STOP, BadRecord, SegmentHeader, Window
 
 _MARK_EVERY: Final = 64 << 10
 """Bytes between two entries of a segment's index: what a read may have to skip."""
+_FILL_TO: Final = 64 << 10
+"""The zeros go up to a multiple of this. No place gets zeros twice: at most twice the bytes are written."""
+_FILL_BELOW: Final = 16 << 10
+"""Only for appends smaller than this: larger ones would spend on the zeros what they save."""
 
 
 @dataclass(slots=True)
@@ -65,6 +72,7 @@ class Log:
         self._empty_at = base
         self._number = 0  # of the last write
         self._fd: int | None = None  # the last segment's while it can be appended to
+        self._filled = 0  # how far that file reaches, durably: zeros from the segment's size on
         self._cuts = 0  # how often something was taken away: a reader looks whether it was from under its hands
         self._lock = Lock()
 
@@ -106,13 +114,28 @@ class Log:
             buffers += (head, payload)
             places.append(end)
             end += len(head) + len(payload)
-        self._files.write_synced(fd, buffers, segment.size)
+        self._filled = self._write(fd, buffers, segment.size, end)
         with self._lock:
             for batch, place in zip(batches, places, strict=True):
                 segment.mark(batch.prev, place)
             segment.size = end
             segment.number = self._number = number
             segment.last = batches[-1].last
+
+    def _write(self, fd: int, buffers: Sequence[bytes], start: int, end: int) -> int:
+        """Write and sync what goes from `start` to `end`, with zeros after it where that pays; where they end."""
+        filled = min(-(-end // _FILL_TO) * _FILL_TO, self._segment_bytes)
+        if end <= self._filled or end - start >= _FILL_BELOW or filled <= end:
+            self._files.write_synced(fd, buffers, start)
+            return max(end, self._filled)
+        try:
+            return self._files.write_synced(fd, [*buffers, bytes(filled - end)], start)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+        # Without the zeros it may fit. All of it is written again, so this is no sync that is repeated (L14).
+        self._files.cut(fd, self._filled)
+        return self._files.write_synced(fd, buffers, start)
 
     def forget_unsynced(self) -> None:
         """After a failed append: cut back what it may have written, durably (L15), and let the next start a segment."""
@@ -121,7 +144,7 @@ class Log:
         segment = self.segments[-1]
         self._files.cut(self._fd, segment.size)
         self._files.sync(self._fd)
-        self.seal()
+        self.close()
         if segment.size == records.HEADER_BYTES:  # Nothing was ever in it, and its name will be wanted again.
             self._remove_last()
 
@@ -154,6 +177,7 @@ class Log:
         """Write the closing record of a clean stop (L2)."""
         if not self.segments or self.segments[-1].stopped:
             return
+        self.seal()
         segment = self.segments[-1]
         fd = self._files.open(segment.path)
         try:
@@ -162,15 +186,16 @@ class Log:
             self._files.sync_data(fd)
         finally:
             self._files.close(fd)
-        self.seal()
         segment.size += records.RECORD_OVERHEAD
         segment.stopped = True
 
     def seal(self) -> None:
         """Let the next append start a new segment, with a new salt (L5)."""
-        if self._fd is not None:
-            self._files.close(self._fd)
-            self._fd = None
+        if self._fd is not None and self._filled > self.segments[-1].size:
+            # Durable before another one is begun: only the last may end in anything but a record (L3).
+            self._files.cut(self._fd, self.segments[-1].size)
+            self._files.sync(self._fd)
+        self.close()
 
     def _writable(self, first: Zxid, number: int) -> tuple[Segment, int]:
         if self._fd is not None:
@@ -191,7 +216,7 @@ class Log:
             with suppress(OSError):
                 self._files.remove(path)
             raise
-        self._fd = fd
+        self._fd, self._filled = fd, size
         segment = Segment(path, header.prev, header.prev, header.salt, size, number - 1)
         with self._lock:
             self.segments.append(segment)
@@ -317,4 +342,7 @@ class Log:
             self._files.sync_dir(self.directory)
 
     def close(self) -> None:
-        self.seal()
+        """Let go of the open file, and leave it as it is."""
+        if self._fd is not None:
+            self._files.close(self._fd)
+            self._fd = None

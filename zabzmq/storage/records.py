@@ -169,6 +169,8 @@ def find_later_write(window: Window, offset: int, salt: int, than: int) -> int |
     start = offset
     while start < window.size:
         piece = bytes(window.read(start, _CHUNK))
+        if not piece:
+            break  # The file was cut meanwhile.
         for match in kinds.finditer(piece):
             at = start + match.end() - RECORD_OVERHEAD
             if at <= offset or not _may_be_later(window, at, than):
@@ -182,6 +184,15 @@ def find_later_write(window: Window, offset: int, salt: int, than: int) -> int |
             return at
         start += max(1, len(piece) - overlap) if start + len(piece) < window.size else len(piece)
     return None
+
+
+def end_of_written(window: Window, offset: int) -> int:
+    """Where, at `offset` or after it, the zeros begin that go on to the end of the file (L4)."""
+    end = offset
+    for start in range(offset, window.size, _CHUNK):
+        piece = bytes(window.read(start, _CHUNK)).rstrip(b"\0")
+        end = start + len(piece) if piece else end
+    return end
 
 
 def _may_be_later(window: Window, offset: int, than: int) -> bool:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from zabzmq.core.errors import HistoryError, StorageError
 from zabzmq.core.history import History, SnapshotMark
@@ -36,6 +36,7 @@ class Recovered:
     segments: list[Segment]
     snapshots: list[Zxid]
     torn: int  # bytes of an unfinished write after the last whole record of the last segment
+    zeros: int  # bytes that were never written, after those
     unfinished: list[str]  # segments that were never more than begun
 
 
@@ -95,12 +96,20 @@ def segment_files(directory: str) -> list[tuple[Zxid, str]]:
     return [(zxid, os.path.join(directory, name)) for zxid, name in sorted(found)]
 
 
+class Scanned(NamedTuple):
+    """A segment up to its last whole record, the bytes of a torn write that follow it, and of the zeros after that."""
+
+    segment: Segment
+    torn: int
+    zeros: int
+
+
 def scan_segment(
     path: str, first: Zxid, cluster: str, life: int | None, is_last: bool
-) -> Generator[Record, None, tuple[Segment, int] | None]:
-    """Yield every record; return the segment and how many bytes of a torn write follow it, None if never begun (L4).
+) -> Generator[Record, None, Scanned | None]:
+    """Yield every record; return what there is, None if the segment was never more than begun (L4).
 
-    Only the last segment may end in a torn write. Raises StorageError on damage (L3). `life` None: any.
+    Only the last segment may end in a torn write or in zeros. Raises StorageError on damage (L3). `life` None: any.
     """
     with open(path, "rb", buffering=0) as file:
         fd = file.fileno()
@@ -115,33 +124,42 @@ def scan_segment(
         if header.cluster != cluster or life not in (None, header.life):
             raise Damaged(path, 0, "the segment was written for another directory")
         segment = Segment(path, header.prev, header.prev, header.salt, HEADER_BYTES, header.number - 1)
-        window = Window(fd, size)
         kind = LAST
-        try:
-            for record in records.read_records(window, HEADER_BYTES, header.salt):
-                _check_step(segment, kind, first, record)
-                yield record
-                kind = record.kind
-                segment.size, segment.number = record.end, record.number
-                if record.batch is None:
-                    segment.stopped = True
-                else:
-                    segment.mark(record.batch.prev, record.offset)
-                    segment.last = record.batch.last
-        except BadRecord as bad:
-            if bad.ours or not is_last:
-                raise Damaged(path, bad.offset, bad.why) from None
-            # The bad record is of the write that was not complete yet, else of the one after it.
-            torn = segment.number + (kind != records.MORE)
-            later = records.find_later_write(window, bad.offset, header.salt, torn)
-            if later is not None:
-                why = f"{bad.why}, and a later write stands at offset {later}"
-                raise Damaged(path, bad.offset, why) from None
+        again = None  # where a record was bad before a later write that is whole
+        while True:
+            window = Window(fd, size)
+            try:
+                for record in records.read_records(window, segment.size, header.salt):
+                    _check_step(segment, kind, first, record)
+                    yield record
+                    kind = record.kind
+                    segment.size, segment.number = record.end, record.number
+                    if record.batch is None:
+                        segment.stopped = True
+                    else:
+                        segment.mark(record.batch.prev, record.offset)
+                        segment.last = record.batch.last
+            except BadRecord as bad:
+                if bad.ours or not is_last:
+                    raise Damaged(path, bad.offset, bad.why) from None
+                # The bad record is of the write that was not complete yet, else of the one after it.
+                torn = segment.number + (kind != records.MORE)
+                later = records.find_later_write(window, bad.offset, header.salt, torn)
+                if later is not None:
+                    if bad.offset == again:
+                        why = f"{bad.why}, and a later write stands at offset {later}"
+                        raise Damaged(path, bad.offset, why) from None
+                    # Beside a node that writes over zeros (dump.py) both may have come since we looked. What stands
+                    # before a later write was whole when that was begun (L1): if it is bad once more, it is damaged.
+                    again = bad.offset
+                    continue
+            break
         if segment.last == segment.prev:
             if is_last:
                 return None
             raise Damaged(path, HEADER_BYTES, "the segment is empty, and others follow it")
-        return segment, size - segment.size
+        end = records.end_of_written(window, segment.size)
+        return Scanned(segment, end - segment.size, size - end)
 
 
 def _check_step(segment: Segment, kind: bytes, first: Zxid, record: Record) -> None:
@@ -173,7 +191,7 @@ def recover(directory: str, cluster: str, life: int, closed: Zxid | None, warn: 
     history: History | None = None
     segments: list[Segment] = []
     unfinished: list[str] = []
-    torn = 0
+    torn = zeros = 0
     places = segment_files(directory)
     target = mark.zxid if mark is not None else None
     met = mark is None  # whether the snapshot's zxid is the end of a batch
@@ -186,7 +204,7 @@ def recover(directory: str, cluster: str, life: int, closed: Zxid | None, warn: 
                 if stop.value is None:
                     unfinished.append(path)
                 else:
-                    segment, torn = stop.value
+                    segment, torn, zeros = stop.value
                     segments.append(segment)
                 break
             if record.batch is None:
@@ -219,7 +237,7 @@ def recover(directory: str, cluster: str, life: int, closed: Zxid | None, warn: 
     for refusal in refusals:
         warn(f"{refusal} Going on from {f'the snapshot at {mark.zxid}' if mark else 'the beginning of the log'}.")
     whole = [zxid for zxid in names if mark is not None and zxid <= mark.zxid]
-    return Recovered(history, segments, whole, torn, unfinished)
+    return Recovered(history, segments, whole, torn, zeros, unfinished)
 
 
 def _newest_whole(directory: str, cluster: str, names: list[Zxid]) -> tuple[SnapshotMark | None, list[str]]:
@@ -286,7 +304,7 @@ def settle(files: Files, directory: str, found: Recovered, clean: bool, warn: Wa
     """
     for path in found.unfinished:
         files.remove(path)
-    if found.segments and (found.torn or not clean):
+    if found.segments and (found.torn or found.zeros or not clean):
         segment = found.segments[-1]
         if found.torn:
             warn(f"{segment.path}: cut {found.torn} bytes of an unfinished write at offset {segment.size}")

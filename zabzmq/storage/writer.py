@@ -33,8 +33,8 @@ from zabzmq.core.zxid import Zxid
 from zabzmq.storage import meta as meta_file
 from zabzmq.storage import snapshot
 from zabzmq.storage.background import Background
-from zabzmq.storage.files import remove_tree
-from zabzmq.storage.live import NO_SPACE, Live, Outlet, explain
+from zabzmq.storage.files import NO_SPACE, remove_tree
+from zabzmq.storage.live import Live, Outlet, explain
 from zabzmq.storage.meta import Meta
 from zabzmq.storage.recovery import generation_path, write_current
 
