@@ -168,6 +168,25 @@ def test_a_segment_that_is_closed_ends_with_its_last_record(tmp_path: Path) -> N
     node.store.close()
 
 
+@pytest.mark.parametrize("call", ["cut", "sync"])
+def test_a_disk_on_which_the_zeros_cannot_be_cut_off_at_once_is_full_and_no_more(
+    tmp_path: Path, disk: FaultyFiles, call: str
+) -> None:
+    """L15: the segment is closed all the same, and exact, before the next one is begun."""
+    node = Directory(tmp_path / "node-0", files=disk, segment_bytes=3000)
+    first, second = chain(1, 1, size=500), chain(1, 1, Zxid(1, 2), size=2600)
+    node.append(*first)
+    disk.fail(call, NO_SPACE, "log.1.1")
+    node.store.append(0, tuple(second))
+    assert node.wait(DiskSpace) == DiskSpace(Space.FULL)
+    assert newest(node.path).stat().st_size == end_of(newest(node.path))
+    node.store.quiesce(1)
+    assert node.wait(Quiesced).history == history_of(first)
+    node.append(*second, role=1)
+    assert node.restart().history == history_of([*first, *second])
+    node.store.close()
+
+
 def test_a_truncation_leaves_no_zeros(node: Directory) -> None:
     batches = chain(1, 3, size=100)
     node.append(*batches)
