@@ -32,11 +32,11 @@ from zabzmq.trace.support import Support
 from zabzmq.trace.teller import Teller
 
 TAIL: Final = 64
-RUSH_BURST: Final = 1_000.0
-"""Steps beyond those of RUSH_PER_S that are told of a rush that begins after a quiet time."""
-RUSH_PER_S: Final = 100.0
-"""Steps of a rush that are told although nobody watches; besides these, where things stand, a few times a second."""
-RUSH_PAUSE: Final = 200.0
+RUSH_BURST: Final = 4_000.0
+"""Events beyond those of RUSH_PER_S that are told of a rush that begins after a quiet time. Heartbeats are none."""
+RUSH_PER_S: Final = 400.0
+"""Events of a rush that are told although nobody watches; besides these, where things stand, a few times a second."""
+RUSH_PAUSE: Final = 800.0
 """When there is room for so many again, they are told in a row."""
 
 _INPUTS: Final = frozenset((Tick, Request, Read, Received, Durable))
@@ -57,17 +57,17 @@ Step: TypeAlias = tuple[float, int, Input | Applied, Sequence[Effect], Zxid]
 
 
 class Rush:
-    """How many steps may still be told when there are many of them: a bucket that time fills."""
+    """How many events may still be told when there are many of them: a bucket that time fills."""
 
     def __init__(self) -> None:
         self._left = RUSH_BURST
         self._at = 0.0
 
-    def admits(self, now: float, steps: int) -> bool:
-        """Whether there is room for them; then it is taken."""
-        fits = self._room(now) >= steps
+    def admits(self, now: float, events: int) -> bool:
+        """Whether there was room for them; then it is taken."""
+        fits = self._room(now) >= events
         if fits:
-            self._left -= steps
+            self._left -= events
         return fits
 
     def is_over(self, now: float) -> bool:

@@ -204,8 +204,9 @@ class EventObserver(Books):
         if self._is_rush or type(event) is Quiesced:
             self.settle()  # of a history, which goes on to grow, what it is now
         elif len(self._pending) >= PENDING_MAX:
+            before = self.seq
             self.settle()
-            self._is_rush = not (self._rush.admits(now, PENDING_MAX) or self.is_watched())
+            self._is_rush = not (self._rush.admits(now, self.seq - before) or self.is_watched())
 
     def on_applied(self, now: float, batch: Batch, digest: int) -> None:
         if self.host_now is not None:
