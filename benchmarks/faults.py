@@ -1,9 +1,9 @@
 """python -m benchmarks.faults: fail-over, catching up under load, and whether a hard-pressed cluster keeps its leader.
 
 --kills and --freezes take the leader away, again and again, and tell how long a client at default settings waited for
-its next write. --behind starts a follower that missed so many writes, while others go on. --steady gives all cores
-something else to do, makes every sync 50 ms longer, and counts the elections that nothing but slowness has caused:
-there should be none.
+its next write. --behind starts a follower that missed so many writes, while others go on. --history starts one, and
+then all, with so many writes in the past. --steady gives all cores something else to do, makes every sync 50 ms longer,
+and counts the elections that nothing but slowness has caused: there should be none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Final
 
 import click
 
-from benchmarks.measure import VALUE_BYTES, Trouble, wait_until
+from benchmarks.measure import VALUE_BYTES, Trouble, seconds_until, wait_until
 from benchmarks.ours import CLUSTER, Ours
 from zabzmq.cli import common
 from zabzmq.cli.asking import NoAnswer, post
@@ -44,12 +44,20 @@ TOLD_EVERY_S: Final = 60.0
 @click.option("--kills", default=100, show_default=True, help="Of the leader, with kill -9.")
 @click.option("--freezes", default=5, show_default=True, help="Of the leader, with SIGSTOP.")
 @click.option("--behind", default=0, help="Instead: a follower this many writes behind catches up under load.")
+@click.option("--history", default=0, help="Instead: nodes start again after so many writes.")
 @click.option("--size", default=VALUE_BYTES, show_default=True, help="Bytes of these writes; 10,000 keys take turns.")
 @click.option("--outstanding", default=OUTSTANDING, show_default=True, help="That load, and that of --steady.")
 @click.option("--steady", "minutes", default=0.0, help="Instead: so many minutes of busy cores and slow syncs.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where data goes for the time being: a real disk.")
 def faults(
-    kills: int, freezes: int, behind: int, size: int, outstanding: int, minutes: float, directory: Path | None
+    kills: int,
+    freezes: int,
+    behind: int,
+    history: int,
+    size: int,
+    outstanding: int,
+    minutes: float,
+    directory: Path | None,
 ) -> int:
     """Take the leader away, or press it hard, and tell what clients notice."""
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=directory))
@@ -58,6 +66,8 @@ def faults(
         system.start()
         if minutes:
             _steady(system, scratch, minutes * 60, outstanding)
+        elif history:
+            _history(system, history)
         elif behind:
             _behind(system, scratch, behind, size, outstanding)
         else:
@@ -76,6 +86,21 @@ def _tell(what: str, count: int, act: Callable[[], float]) -> None:
         took = sorted(act() for _ in range(count))
         p50, p99 = (took[ceil(count * share) - 1] for share in (0.5, 0.99))
         click.echo(f"{what}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {took[-1]:.0f} ms, {count} times")
+
+
+def _history(system: Ours, count: int) -> None:
+    with Client(system.config.client_endpoints, cluster=CLUSTER) as client:
+        began = time.monotonic()
+        system.fill(client, count)
+        click.echo(f"{count:,} writes in {time.monotonic() - began:.0f} s")
+        follower, target = system.leave_behind(client, 1)
+        took = seconds_until(
+            lambda: system.bring_back(follower), "a follower", lambda: system.is_at(client, follower, target)
+        )
+        click.echo(f"a follower that is started serves after {took:.2f} s")
+    system.stop()
+    took = seconds_until(system.start, "a first write", lambda: True)
+    click.echo(f"all nodes started: first commit after {took:.2f} s")
 
 
 class _Writing:

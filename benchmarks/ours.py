@@ -134,7 +134,7 @@ class Ours(System):
         leader = _leader(self._all_up(client))
         follower = (leader + 1) % len(self._config.ids)
         self._supervisor.kill(follower)
-        self._fill(client, count, size)
+        self.fill(client, count, size)
         return follower, self._status(client)[leader].applied
 
     def bring_back(self, node: int) -> None:
@@ -171,12 +171,13 @@ class Ours(System):
                 raise Trouble(f"{op} {load}: {dict(bench.outcomes)}")
             return rate(bench.latencies, took)
 
-    def _fill(self, client: Client, count: int, size: int) -> None:
+    def fill(self, client: Client, count: int, size: int = VALUE_BYTES) -> None:
+        """Write so many values; 10,000 keys take turns."""
         value = b"x" * size
-        fill = min(FILL_OUTSTANDING, FILL_BYTES // size)
+        most = min(FILL_OUTSTANDING, FILL_BYTES // size)
         left, under_way = count, 0
         while left or under_way:
-            more = min(left, fill - under_way)
+            more = min(left, most - under_way)
             client.submit_many([Put(b"key-%d" % ((left - i) % KEYS), value) for i in range(more)])
             left -= more
             calls = client.pump(100.0)

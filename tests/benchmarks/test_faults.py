@@ -36,6 +36,16 @@ def test_a_follower_catches_up_while_others_write(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nodes_are_started_again_after_many_writes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.faults", "--history", "3000", "--directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written, follower, all_of_them = done.stdout.splitlines()
+    assert written.startswith("3,000 writes in ")
+    assert follower.startswith("a follower that is started serves after ")
+    assert all_of_them.startswith("all nodes started: first commit after ")
+
+
 def test_a_hard_pressed_cluster_is_watched(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.faults", "--steady", "0.03", "--directory", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
