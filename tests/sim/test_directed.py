@@ -73,14 +73,19 @@ def test_counting_copies_is_caught_in_the_schedule_of_bug_32() -> None:
     assert named == {"CommitSafety"}
 
 
-def second_disk(on: Stage) -> tuple[PeerId, PeerId, PeerId, Platter]:
-    """A leads; B's disk is lost, and another one is admitted, as all have on theirs. The last is the lost one."""
+def lost_disk(on: Stage) -> tuple[PeerId, PeerId, PeerId, Platter]:
+    """A leads, and B's disk is lost. The last is the lost one."""
     on.start()
     a = on.leader()
     b, c = (peer for peer in on.peers if peer != a)
     on.commit(a, 3)
     on.power_off(b)
-    old = on.world.wipe(b)
+    return a, b, c, on.world.wipe(b)
+
+
+def second_disk(on: Stage) -> tuple[PeerId, PeerId, PeerId, Platter]:
+    """The same, and another disk is admitted, as all have on theirs."""
+    a, b, c, old = lost_disk(on)
     on.start(b)
     on.until(lambda: on.world.platters[b].epochs.joined)
     on.until(lambda: on.world.platters[c].history.last_admit(b) == on.world.platters[b].life)
@@ -92,12 +97,7 @@ def test_an_old_disk_counts_as_lost_while_an_admit_of_the_next_may_be_committed(
     """L18: the simulator, too, must not call three of five disks a minority (seeds 10230 and 271019)."""
     on = Stage()
     hands = Hands(on.world)
-    on.start()
-    a = on.leader()
-    b, c = (peer for peer in on.peers if peer != a)
-    on.commit(a, 3)
-    on.power_off(b)
-    old = on.world.wipe(b)
+    _, b, c, old = lost_disk(on)
     assert not hands._may_forget(c)
     on[c].disk.stalled = True
     on.start(b)
