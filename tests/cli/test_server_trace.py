@@ -160,6 +160,23 @@ def test_check_exits_with_7_and_shows_the_two_events_that_contradict(run: Run, t
     assert (ran.code, [event["n"] for event in violation["events"]]) == (7, [0, 1])
 
 
+def test_check_says_that_a_trace_is_tainted(run: Run, tmp_path: Path) -> None:
+    story = Story()
+    story.boots()
+    story(2, "note", text="the first of what is left of it", unsafe=["rejoin-empty"])
+    write(tmp_path, story)
+    ran = run("trace", "check", "--log-dir", tmp_path)
+    assert (ran.code, "TAINTED: --unsafe-rejoin-empty on node 2; a rule was left out there" in ran.out) == (0, True)
+    assert json.loads(run("trace", "check", "--json", "--log-dir", tmp_path).out)["unsafe"] == {"rejoin-empty": [2]}
+
+
+def test_what_a_page_saw_itself_is_no_bad_line(run: Run, logs: Path) -> None:
+    with (logs / "node-1.jsonl").open("a") as file:
+        file.write('{"v":1,"k":"page","n":1,"what":"lost","t":1.5}\n')
+    ran = run("trace", "check", "--log-dir", logs)
+    assert (ran.code, ran.err) == (0, "")
+
+
 def test_check_names_the_nodes_it_knows_nothing_of(run: Run, logs: Path) -> None:
     (logs / "node-1.jsonl").unlink()
     ran = run("trace", "check", "--log-dir", logs)

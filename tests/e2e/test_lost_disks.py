@@ -153,6 +153,8 @@ def test_after_a_majority_of_disks_is_lost_only_the_unsafe_switch_goes_on(cluste
     cluster.until_equal()
     assert cluster.missing(*KEPT) == [], "what a survivor held is still there"
     assert "WARNING --unsafe-rejoin-empty: node 0 lost its disk and counts again at once" in cluster.log(0)
+    told = cluster.server_py("trace", "check", "--log-dir", cluster.config.log_dir).out
+    assert "TAINTED: --unsafe-rejoin-empty on node 0 3 4" in told
 
 
 def test_the_unsafe_switch_works_too_when_a_lost_node_was_admitted_before(three: RealCluster) -> None:

@@ -228,6 +228,24 @@ test("the ring keeps the newest events, says what it cut, and still travels", ()
   assert.equal(history.at(history.first).i, history.first);
 });
 
+test("what a node ran with that leaves a rule out taints all that follows, and an export when the beginning is cut", () => {
+  const run = new Run();
+  run.boot(0).unsafe = ["rejoin-empty", "__proto__"];
+  run.boot(1);
+  for (let i = 0; i < 60000; i += 1) run.tell(i % 2, "note", { what: "x" });
+  run.boot(0);
+  const { history } = run;
+  assert.deepEqual(history.state.unsafe, ["rejoin-empty", "__proto__"].map((name) => ({ name, n: 0 })));
+  assert.ok(history.cut > 0);
+  const told = history.lines().join("").trim().split("\n").map((line) => JSON.parse(line));
+  const tainted = told.filter((event) => event.unsafe);
+  assert.deepEqual(tainted.map(({ n, unsafe }) => [n, unsafe]), [[0, ["rejoin-empty", "__proto__"]]]);
+  const again = new History();
+  for (const event of told) again.add(event);
+  assert.deepEqual(again.state.unsafe, history.state.unsafe);
+  assert.deepEqual(badEvent({ ...told[0], unsafe: 7 }), ["bad_field", { field: "unsafe" }]);
+});
+
 test("a page that joins late comes to the same as one that saw it all", () => {
   const run = Run.ready();
   run.write([1, 1], [0, 0]);

@@ -92,13 +92,15 @@ def test_split_degraded_and_without_a_quorum(pages: Pages, live: LiveCluster) ->
     assert examined.found == {}
 
 
-@pytest.mark.parametrize("state", ["replay", "electing", "violation"])
+@pytest.mark.parametrize("state", ["replay", "electing", "violation", "unsafe"])
 def test_a_recorded_run(pages: Pages, tmp_path: Path, state: str) -> None:
     story = Story()
     for counter in range(1, 20):
         story.commit(counter)
     if state == "violation":
         story.tell(1, "state", role="LEADING", phase="BROADCAST", epoch=1, leader=1, why="established", text="a lie")
+    if state == "unsafe":
+        story.tell(1, "note", text="as if", unsafe=["rejoin-empty"])
     if state == "electing":
         story.look_again()
     page = pages.open(unused_address())

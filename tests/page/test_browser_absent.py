@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route
 
-from tests.e2e.real import RealCluster
+from tests.e2e.real import RealCluster, server_py
 from tests.page import browser
 from tests.page.browser import PAGE, Pages
 from tests.page.live import LiveCluster, address, fetch, unused_address
@@ -68,6 +68,40 @@ def test_a_cluster_started_afterwards_is_found_node_by_node_without_a_reload(pag
     browser.leader(page)
     browser.health(page, "healthy")
     assert page.evaluate("window.sameLoad"), "the page was loaded again"
+
+
+def test_rules_that_are_switched_off_are_framed_named_and_taint_the_trace(
+    pages: Pages, five: RealCluster, tmp_path: Path
+) -> None:
+    five.start(0, 1, options=["--unsafe-rejoin-empty"])
+    five.start(2, 3, 4)
+    page = pages.open(address(five.config.base_port))
+    browser.leader(page)
+    page.wait_for_selector("body[data-unsafe]")
+    said = page.inner_text("#unsafe")
+    assert "Nodes 0 and 1: --unsafe-rejoin-empty, an empty disk counts at once" in said and "tainted" in said
+    assert "gradient" in page.evaluate("getComputedStyle(document.body, '::before').borderImageSource")
+
+    # Not any more; but what was done then is still there.
+    for node in (0, 1):
+        five.supervisor.stop_node(node)
+        five.supervisor.start(node)
+    browser.health(page, "healthy")
+    browser.settled(page)
+    page.click("#open-trace")
+    with page.expect_download() as download:
+        page.click("#trace-export")
+    path = tmp_path / download.value.suggested_filename
+    assert path.name.endswith("-tainted.jsonl")
+    download.value.save_as(path)
+    checked = server_py("trace", "check", path)
+    assert "TAINTED: --unsafe-rejoin-empty on node 0 1" in checked.out
+    assert checked.code == 0 and checked.err == "", "it has lines of the page's own, too"
+
+    other = pages.open(unused_address())
+    other.set_input_files("#file", path)
+    browser.mode(other, "replay")
+    assert other.is_visible("#unsafe")
 
 
 def test_a_cluster_that_restarts_is_followed(pages: Pages, five: RealCluster) -> None:

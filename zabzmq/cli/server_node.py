@@ -80,6 +80,9 @@ class NodeProcess:
         self._began = self._clock.now()
         self._bootstrap_all = bootstrap_all
         self._unsafe_rejoin_empty = unsafe_rejoin_empty
+        self._unsafe = (
+            ["rejoin-empty"] if unsafe_rejoin_empty else []
+        )  # switches by name: what they show proves nothing
         self._looking_since = self._began
         self._told_alone_at = self._began - ALONE_EVERY_MS
         self._dropped_told: Counter[str] = Counter()
@@ -256,7 +259,8 @@ class NodeProcess:
         self._flush_logs()  # so that the state and the stream stand at one event
         lost = sum(drain.dropped for drain in self._drains())
         now, status = self._clock.now(), self._status(0)
-        return node_state(self._config, self._node, self._observer, status, now, faults=self._faults, log_dropped=lost)
+        parts = self._config, self._node, self._observer, status, now
+        return node_state(*parts, faults=self._faults, log_dropped=lost, unsafe=self._unsafe)
 
     def _read_log(self, after: Zxid) -> Callable[[], dict[str, Any]]:
         return log_teller(self._node.service.committed_range(0, after, ZERO), after)
@@ -355,6 +359,7 @@ class NodeProcess:
             joined=epochs.joined,
             version=zabzmq.__version__,
             faults=self._observe_options.allow_faults,
+            unsafe=self._unsafe,
         )
 
     # ---- logs

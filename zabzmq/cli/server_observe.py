@@ -56,6 +56,7 @@ def node_state(
     *,
     faults: NodeFaults | None,
     log_dropped: int,
+    unsafe: list[str],
 ) -> dict[str, Any]:
     """GET /state: exactly what the events up to `seq` amount to (docs/events.md, section 4). `t` in milliseconds."""
     peer, now = node.peer, node.clock.now()
@@ -85,6 +86,7 @@ def node_state(
         "faults": faults is not None and faults.now,
         "hold": None if faults is None else faults.held,
         "log_dropped": log_dropped,
+        "unsafe": unsafe,
     }
 
 

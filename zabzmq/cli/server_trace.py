@@ -183,6 +183,7 @@ def _verdict(checker: Checker, logs: Logs) -> dict[str, Any]:
         "events": checker.events,
         "nodes": sorted(checker.nodes),
         "missing": checker.missing,
+        "unsafe": {name: sorted(nodes) for name, nodes in sorted(checker.unsafe.items())},
         "checks": [{"name": name, "ok": name not in broken, "count": checker.counts[name]} for name in CHECKS],
         "violations": [
             {"check": v.check, "text": v.text, "events": [event.fields for event in v.events]}
@@ -198,6 +199,10 @@ def _verdict_text(checker: Checker) -> str:
     lines = [f"{checker.events} events of nodes {' '.join(map(str, sorted(checker.nodes)))}"]
     if checker.missing:
         lines.append(f"no events of node {' '.join(map(str, checker.missing))}: what it alone would show is not judged")
+    for switch, nodes in sorted(checker.unsafe.items()):
+        lines.append(
+            f"TAINTED: --unsafe-{switch} on node {' '.join(map(str, sorted(nodes)))}; a rule was left out there"
+        )
     for name, counted in CHECKS.items():
         lines.append(f"{'BROKEN' if name in broken else 'ok':<6}  {name:<{width}}  {checker.counts[name]} {counted}")
     for violation in checker.violations:

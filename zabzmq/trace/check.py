@@ -7,7 +7,7 @@ promise is not broken because the proof of it was lost. Pure.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
@@ -88,6 +88,8 @@ class Checker:
         self.events = 0
         self.nodes: set[int] = set()
         self.voters: set[int] = set()
+        self.unsafe: dict[str, set[int]] = defaultdict(set)
+        """Rules that nodes were told to leave out: these events prove nothing about the protocol."""
         self._lives: dict[Process, _Life] = {}
         self._leaders: dict[int, Event] = {}
         self._promises: dict[tuple[int, int, str], Event] = {}
@@ -128,6 +130,8 @@ class Checker:
         elif event.seq != life.seq + 1:
             self._forget(life)
         life.seq = event.seq
+        for switch in event.get("unsafe") or ():
+            self.unsafe[switch].add(event.n)
         judge = self._kinds.get(event.k)
         if judge is not None:
             judge(event, life)

@@ -112,6 +112,7 @@ class _Shape(msgspec.Struct):
     have: list[int] | None = None
     up: list[int] | bool | None = None
     voters: list[int] | None = None
+    unsafe: list[str] | None = None
     ms: float | None = None
 
 
@@ -165,6 +166,8 @@ def read_lines(file: Lines, path: str, complain: Complain) -> Iterator[Event]:
             try:
                 event = parse(line.rstrip(b"\r\n"))
             except ValueError as error:
+                if b'"k":"page"' in line:
+                    continue  # what the page saw itself, in a trace that it exported (docs/page.md)
                 bad += 1
                 if number == 1 and b"\0" in line:
                     complain(Problem(path, 0, "not an event log: it holds bytes that no text has"))

@@ -60,7 +60,8 @@ def span(event: Event) -> str:
 
 
 def _boot(event: Event) -> str:
-    return f"started, log ends at {dotted(event.get('z'))}, epoch {event.get('current')}"
+    unsafe = "".join(f", UNSAFE: {switch}" for switch in event.get("unsafe") or ())
+    return f"started, log ends at {dotted(event.get('z'))}, epoch {event.get('current')}{unsafe}"
 
 
 def _state(event: Event) -> str:
