@@ -93,7 +93,7 @@ SYNC = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="zabzmq %(version)s")
+@click.version_option(__version__, prog_name="zabzmq")
 @common_options
 def cli() -> None:
     """Play the number game on a replicated cluster, and look into it.

@@ -39,9 +39,14 @@ Written = tuple[int, Mapping[str, Any]]
 
 
 def page_path() -> Path | None:
-    """index.html: in the package, or beside it in a checkout."""
-    package = Path(zabzmq.__file__).parent
-    return next((path for path in (package / PAGE, package.parent / PAGE) if path.is_file()), None)
+    """index.html: beside the package in a checkout, or where an installation put it (setup.cfg)."""
+    beside = Path(zabzmq.__file__).parents[1] / PAGE
+    if beside.is_file():
+        return beside
+    from sysconfig import get_path
+
+    installed = Path(get_path("data"), "share", "zabzmq", PAGE)
+    return installed if installed.is_file() else None
 
 
 # ---- what the node is now; called in its loop --------------------------------------------------------------------
