@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 from tests.chaos.harness import is_free, wait_for
 from tests.e2e.harmed import Harmed, Load
-from tests.e2e.real import PATIENCE_S, Program
+from tests.e2e.real import PATIENCE_S, Program, run_program
+from zabzmq.cli.asking import post, token_in
 from zabzmq.cluster.supervisor import node_command
 
 
@@ -211,6 +213,23 @@ def test_a_supervisor_leaves_a_node_alone_that_runs_already(few: Harmed) -> None
     up.until_line("node 1 (pid ")
     few.cluster_py("kill", 1).refused(1, "was started by hand")
     few.put("together")
+    crash = few.config.listen(1).observe
+    status, said = post("127.0.0.1", crash, "/op", {"op": "get"}, token_in(few.config.log_dir))
+    assert status == 200, f"both know one token: {said}"
+
+
+def test_a_second_cluster_up_is_refused_and_takes_nothing_from_the_first(few: Harmed) -> None:
+    few.begin()
+    few.server_py("cluster", "up", *few.directories).refused(1, "is up already, under supervisor", "cluster down")
+    assert few.cluster_py("restart", 1).code == 0, "the token is still that of the first"
+
+
+def test_a_log_directory_that_cannot_be_made_is_named(few: Harmed, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory", encoding="utf-8")
+    ran = run_program(
+        [sys.executable, "zookeeper_server.py", *few.common, "cluster", "up", "--log-dir", tmp_path / "file" / "logs"]
+    )
+    ran.refused(1, f"error: cannot use {tmp_path}/file/logs: Not a directory.", "choose another --log-dir")
 
 
 def test_a_page_is_opened_by_a_file_that_only_its_owner_reads(few: Harmed, tmp_path: Path) -> None:

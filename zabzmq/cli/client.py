@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from typing import Any, NoReturn
 
 import click
@@ -15,9 +14,9 @@ from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_check import check
 from zabzmq.cli.client_monitor import monitor
-from zabzmq.cli.client_options import ParamType, Text, common_options, interrupt, setup
+from zabzmq.cli.client_options import ParamType, Text, common_options, setup
 from zabzmq.cli.client_output import exit_code, outcome_object, request_id, success, to_json, trouble
-from zabzmq.cli.common import Command, Exit, Whole, command_line, run
+from zabzmq.cli.common import Command, Exit, Whole, command_line, interrupt_on_sigterm, run
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import ANY, Client, monotonic_ms
 from zabzmq.machine.operations import (
@@ -102,7 +101,7 @@ def cli() -> None:
     Exit codes: 0 done · 1 cannot run · 2 usage · 3 surely not done (no leader, no quorum)
                 4 no node reachable · 5 outcome unknown · 6 refused · 7, 8 check · 9 degraded (status --strict)
     """
-    signal.signal(signal.SIGTERM, interrupt)  # as Ctrl-C: what was awaited decides how we end
+    interrupt_on_sigterm()  # as Ctrl-C: what was awaited decides how we end
 
 
 def perform(

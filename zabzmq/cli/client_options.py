@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -107,11 +106,6 @@ def common_options(function: F) -> F:
     ):
         function = option(function)
     return function
-
-
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """A signal handler."""
-    raise KeyboardInterrupt
 
 
 class Setup(NamedTuple):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -19,6 +22,7 @@ from zabzmq.server.config import BASE_PORT_MAX, BASE_PORT_MIN, NODES_MAX, Config
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SETTINGS: Final = "zabzmq.settings"
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _NEGATIVE: Final = re.compile(r"-\d+(\.\d+)?")
 _MARKED: Final = "\N{ZERO WIDTH SPACE}-"
 
@@ -164,6 +168,16 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler."""
+    raise KeyboardInterrupt
+
+
+def interrupt_on_sigterm() -> None:
+    """From now on SIGTERM ends what goes on without end as Ctrl-C does: cleanly, with 0."""
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 def complain(text: str, hints: tuple[str, ...] = ()) -> None:
     """Prose on standard error."""
     click.echo("\n  ".join((f"error: {text}", *hints)), err=True)
@@ -171,11 +185,19 @@ def complain(text: str, hints: tuple[str, ...] = ()) -> None:
 
 def run(command: click.Command, name: str) -> NoReturn:
     """Run the program: every way out ends in an exit code and, where something is wrong, in words."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # Into a pipe always UTF-8; a terminal that cannot show a sign gets a question mark, never a crash.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
     sys.exit(_run(command, name))
+
+
+def _replace_closed_streams() -> None:
+    """A standard stream that was closed before we began: nobody reads it, and no file of ours may get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  until the end
 
 
 def _run(command: click.Command, name: str) -> int:
@@ -199,11 +221,22 @@ def _run(command: click.Command, name: str) -> int:
         complain(str(e))
         return Exit.ERROR
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 141  # as a shell says of a program that nobody reads any more
+    except OSError as e:
+        if e.errno not in _NO_SPACE or e.filename is not None:
+            return internal_error(e)
+        _give_up_output()
+        complain(f"standard output takes no more: {e.strerror}.", ("what is there is not all of it",))
+        return Exit.ERROR
     except Exception as e:
         return internal_error(e)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _give_up_output() -> None:
+    """What is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def internal_error(error: BaseException) -> int:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, NoReturn
 
 import click
@@ -231,12 +230,8 @@ def demo(is_bench: bool, arguments: tuple[str, ...]) -> int:
     if arguments and not is_bench:
         raise click.UsageError(f"nothing is known of {arguments[0]!r} here")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, common.interrupt)
     return bench(arguments) if is_bench else play()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> NoReturn:

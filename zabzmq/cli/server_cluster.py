@@ -10,15 +10,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from queue import Empty
-from types import FrameType
 from typing import Any
 
 import click
 
 from zabzmq.cli.asking import NoAnswer
 from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline, sentence
-from zabzmq.cli.common import Exit, UserError, is_terminal
+from zabzmq.cli.common import Exit, UserError, interrupt, is_terminal
 from zabzmq.cli.server_cluster_keys import Acts, KeyBar, KeyReader, has_keys
+from zabzmq.cli.server_cluster_orders import supervisor_of
 from zabzmq.cli.server_cluster_page import open_page, page_url, show_page
 from zabzmq.cli.server_fault import clear, partition, put_in_force
 from zabzmq.cli.server_status import ask, page
@@ -30,7 +30,7 @@ from zabzmq.cluster.orders import Orders, Refused, Seen, done_in_words, process_
 from zabzmq.cluster.supervisor import Ended, Supervisor
 from zabzmq.machine.operations import Target
 from zabzmq.server.config import SUPERVISOR_OFFSET, Config
-from zabzmq.server.observe_token import TokenError, fresh_token
+from zabzmq.server.observe_token import TokenError, fresh_token, shared_token
 
 LOOK_EVERY_S = 0.5
 EVENTS_SHOWN = 8
@@ -49,13 +49,14 @@ def run_cluster(
 ) -> int:
     """Until Ctrl-C or SIGTERM, until `cluster down`, or until no node is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
+    _refuse_a_second(config, options)
     node_options = ["--allow-faults", *(["--host", host] if observe else ["--no-observe"])]
     node_options += [part for name in allow_hosts for part in ("--allow-host", name)]
     with Supervisor(config, node_options) as supervisor:
         try:
             token, no_token = _new_token(config)
-            supervisor.start_all()
+            _start_all(config, supervisor)
             pids = ", ".join(f"{node} (pid {pid})" for node, pid in supervisor.running().items())
             click.echo(f'starting cluster "{config.cluster}": nodes {pids}')
             click.echo(f"data in {config.data_dir}/, logs in {config.log_dir}/; Ctrl-C stops all")
@@ -73,16 +74,33 @@ def run_cluster(
 
 
 def _new_token(config: Config) -> tuple[str | None, str]:
-    """The token of this run; or None, and why."""
+    """The token of this run; or None, and why. Nodes that run already have read theirs, and keep it."""
+    with Client(config.client_endpoints, cluster=config.cluster) as client:
+        begun = ask(client, config, wait_ms=300.0)["up"] > 0
     try:
-        return fresh_token(config.log_dir), ""
+        return (shared_token if begun else fresh_token)(config.log_dir), ""
     except TokenError as error:
         click.echo(f"warning: no commands by HTTP: {error}", err=True)
         return None, str(error)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _refuse_a_second(config: Config, options: str) -> None:
+    """Before anything is touched: what it would write anew, the token above all, is that of the first."""
+    first = supervisor_of(config)
+    if first is not None:
+        raise UserError(
+            f'cluster "{config.cluster}" is up already, under supervisor {first["supervisor"]}.',
+            f"see: python zookeeper_server.py{options} cluster ps      stop it: the same with cluster down",
+        )
+
+
+def _start_all(config: Config, supervisor: Supervisor) -> None:
+    try:
+        supervisor.start_all()
+    except OSError as error:
+        raise UserError(
+            f"cannot use {config.log_dir}: {error.strerror}.", "make it writable, or choose another --log-dir"
+        ) from None
 
 
 def _quit() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import click
 
 from zabzmq.cli.asking import LOOPBACK, NoAnswer, get, post, reason, token_in
-from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.common import Exit, UserError, interrupt_on_sigterm
 from zabzmq.cli.server_status import ask
 from zabzmq.client.client import Client
 from zabzmq.cluster.orders import LEADER, ON_ALL, WORDS, done_in_words, instead
@@ -52,6 +52,15 @@ def order(config: Config, options: str, verb: str, target: str, *, as_json: bool
         raise UserError(reason(said), *hints, exit_code=EXITS.get(status, Exit.ERROR))
     click.echo(json.dumps(said) if as_json else done_in_words(said))
     return Exit.OK
+
+
+def supervisor_of(config: Config) -> dict[str, Any] | None:
+    """The state of this cluster's supervisor; None if none answers there."""
+    try:
+        state = get(LOOPBACK, config.base_port + SUPERVISOR_OFFSET, "/state")
+    except NoAnswer:
+        return None
+    return state if state.get("cluster") == config.cluster and "supervisor" in state else None
 
 
 def _supervisor(config: Config) -> dict[str, Any] | None:
@@ -206,6 +215,7 @@ def show_logs(config: Config, nodes: Sequence[int], number: int, *, follow: bool
         lines = list(merge(*(each.new_lines() for each in followed)))
         for line in lines[max(0, len(lines) - number) :]:
             click.echo(line)
+        interrupt_on_sigterm()
         try:
             while follow:
                 time.sleep(FOLLOW_EVERY_S)

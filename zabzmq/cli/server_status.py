@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zabzmq.cli.client_status import UNREACHABLE, advice, exit_of, headline, summary, table
-from zabzmq.cli.common import Exit, complain, is_terminal
+from zabzmq.cli.common import Exit, complain, interrupt_on_sigterm, is_terminal
 from zabzmq.client.client import Client
 from zabzmq.server.config import Config
 
@@ -81,6 +81,7 @@ def _say_unreachable(config: Config, options: str, foreign: dict[int, str]) -> N
 
 def _watch(client: Client, config: Config, options: str, as_json: bool) -> int:
     """Once a second until Ctrl-C: in place on a terminal, one line (or object) a second elsewhere."""
+    interrupt_on_sigterm()
     with ExitStack() as leaving:
         live: Live | None = None
         if is_terminal() and not as_json:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import click
 
-from zabzmq.cli.common import Exit, UserError, can_encode
+from zabzmq.cli.common import Exit, UserError, can_encode, interrupt_on_sigterm
 from zabzmq.cli.server_observe import page_path
 from zabzmq.server.config import Config
 from zabzmq.trace import export
@@ -132,7 +130,7 @@ def show_tail(config: Config, count: int, *, follow: bool, as_jsonl: bool, every
         newest = news()
         show(newest[max(0, len(newest) - count) :])
         if follow:
-            signal.signal(signal.SIGTERM, _interrupt)
+            interrupt_on_sigterm()
             if not paths:
                 click.echo(f"waiting for logs in {config.log_dir}/", err=True)
         while follow:
@@ -145,10 +143,6 @@ def show_tail(config: Config, count: int, *, follow: bool, as_jsonl: bool, every
 def _newest_of(paths: Iterable[Path]) -> list[Path]:
     """The logs that are still written to."""
     return [path for path in paths if path.suffix == ".jsonl"]
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _time_of_day(t: float) -> str:
