@@ -184,11 +184,23 @@ def test_a_read_that_nobody_answers_is_not_unknown(play: Run, cluster: FakeClust
     assert play("get", "--timeout", 0.2).code == 3
 
 
-def test_another_cluster_exits_1_and_names_it(run: Run) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["get"], ["get", "--from", 1], ["get", "--from", "any"], ["kv", "put", "k", "v", "--node", 0], ["monitor"]],
+)
+def test_another_cluster_exits_1_and_names_it(run: Run, command: list[str | int]) -> None:
     with FakeCluster(3, cluster="green") as cluster:
-        ran = run("--base-port", cluster.base_port, "get", "--timeout", 0.2)
+        ran = run("--base-port", cluster.base_port, *command, "--timeout", 0.2)
     assert ran.code == 1
     assert 'belong to cluster "green", not "demo"' in ran.err
+    assert "client.py --cluster green" in ran.err
+
+
+def test_status_of_another_cluster_names_it(run: Run) -> None:
+    with FakeCluster(3, cluster="green") as cluster:
+        ran = run("--base-port", cluster.base_port, "status")
+    assert (ran.code, ran.out) == (4, "")
+    assert 'belongs to cluster "green", not to "demo"' in ran.err
 
 
 def test_one_node_alone_is_not_left_for_the_leader(play: Run) -> None:

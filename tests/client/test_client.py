@@ -289,6 +289,16 @@ def test_another_cluster_on_these_ports_is_told_apart() -> None:
         assert (call.outcome, call.why) == (Outcome.NOT_DONE, WRONG_CLUSTER)
 
 
+def test_nobody_of_another_cluster_is_asked_for_anything() -> None:
+    with FakeCluster(cluster="other") as cluster, client_of(cluster, timeout_ms=150) as client:
+        calls = [client.read(GameQuery(), linear=linear, node=node) for linear in (False, True) for node in (ANY, 2)]
+        calls.append(client.submit(Put(b"k", b"v"), client.player("alice", 0)))
+        for call in calls:
+            client.wait(call)
+            assert (call.outcome, call.why) == (Outcome.NOT_DONE, WRONG_CLUSTER)
+        assert {type(request) for _, request in cluster.requests} == {Hello}
+
+
 def test_voters_are_learned_from_one_known_node(cluster: FakeCluster) -> None:
     with Client({2: cluster.endpoints[2]}, name="alice") as client:
         assert client.do(Put(b"k", b"v")).node == 0

@@ -53,6 +53,16 @@ def assert_unbroken(events: list[Event], after: Zxid) -> None:
             after = event.zxid
 
 
+def test_another_cluster_is_not_listened_to() -> None:
+    with FakeCluster(cluster="other") as cluster:
+        cluster.write(Put(b"k", b"v"))
+        with Monitor(cluster.endpoints, cluster.publish_endpoints, "demo", ZERO) as monitor:
+            until(monitor, lambda events: len(monitor.foreign) == len(cluster.endpoints))
+            assert monitor.pump(1_300.0) == [], "long enough to have asked for what was missed"
+            assert monitor.foreign[2] == "other" and not monitor.in_touch
+            assert cluster.of(Range) == []
+
+
 def test_from_the_beginning_everything_is_shown_once_and_in_order(cluster: FakeCluster) -> None:
     for i in range(20):
         cluster.write(Put(b"%d" % i, b"v"), Guess(i))

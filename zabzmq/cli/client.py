@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any, NoReturn
 
 import click
 
 from zabzmq import __version__
-from zabzmq.cli import client_status
 from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_check import check
@@ -17,6 +17,7 @@ from zabzmq.cli.client_monitor import monitor
 from zabzmq.cli.client_options import ParamType, Text, common_options, setup
 from zabzmq.cli.client_output import exit_code, outcome_object, request_id, success, to_json, trouble
 from zabzmq.cli.common import Command, Exit, Whole, command_line, interrupt_on_sigterm, run
+from zabzmq.cli.server_status import show_status
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import ANY, Client, monotonic_ms
 from zabzmq.machine.operations import (
@@ -268,15 +269,9 @@ def cas(
 def status(ctx: click.Context, strict: bool) -> None:
     """Show every node as it sees itself."""
     asked = setup(ctx)
-    with asked.client() as client:
-        seen = client_status.summary(asked.config.cluster, client.status(min(asked.timeout_ms, 1_000.0)))
-    if asked.json:
-        click.echo(to_json(seen))
-    else:
-        options = "".join(f" {part}" for part in command_line(ctx))
-        lines = [client_status.headline(seen), *client_status.table(seen), client_status.advice(seen, options)]
-        click.echo("\n".join(line for line in lines if line is not None))
-    raise click.exceptions.Exit(client_status.exit_of(seen, strict))
+    options = "".join(f" {shlex.quote(part)}" for part in command_line(ctx))
+    code = show_status(asked.config, options, as_json=asked.json, strict=strict, wait_ms=min(asked.timeout_ms, 1_000.0))
+    raise click.exceptions.Exit(code)
 
 
 cli.add_command(batch)

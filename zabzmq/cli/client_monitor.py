@@ -20,8 +20,9 @@ from zabzmq.cli.client_output import (
     story,
     to_json,
     told,
+    wrong_cluster,
 )
-from zabzmq.cli.common import Command, can_encode
+from zabzmq.cli.common import Command, Exit, can_encode
 from zabzmq.client.client import UNREACHABLE
 from zabzmq.client.monitor import Event, Fetched, Gap, LeaderChange, LeaderLost, Monitor, Transaction
 from zabzmq.core.zxid import Zxid
@@ -130,8 +131,11 @@ def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: boo
                 if waited >= asked.timeout_ms:
                     break
         with asked.client() as client:
-            no_way(UNREACHABLE, "no node can be reached", client, asked, ctx).say()
-        raise click.exceptions.Exit(4)
+            if not stream.foreign:
+                no_way(UNREACHABLE, "no node can be reached", client, asked, ctx).say()
+                raise click.exceptions.Exit(Exit.UNREACHABLE)
+            wrong_cluster(next(iter(stream.foreign.values())), config.cluster, ctx).say()
+            raise click.exceptions.Exit(Exit.ERROR)
     except KeyboardInterrupt:
         raise click.exceptions.Exit(0) from None
     except BrokenPipeError:

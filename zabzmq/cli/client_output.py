@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -328,11 +329,18 @@ def no_way(why: str, text: str, client: Client, setup: Setup, ctx: click.Context
             (f"try again, or see:  {server} status",),
         )
     if why == WRONG_CLUSTER:
-        other = next(iter(client.search.foreign.values()), "")
-        return Trouble("error", f"{text}.", (f"say which one:  client.py --cluster {other!r} ...",))
+        return wrong_cluster(next(iter(client.search.foreign.values()), ""), setup.config.cluster, ctx)
     if why == "not_leader":
         return Trouble("error", f"not done: {text}.", ("without --node the leader is found by itself",))
     return Trouble("error", f"not done: {text or why}.", (f"see:  {server} status",))
+
+
+def wrong_cluster(other: str, ours: str, ctx: click.Context) -> Trouble:
+    return Trouble(
+        "error",
+        f'the nodes that answer belong to cluster "{other}", not "{ours}".',
+        (f"say which one:  {ctx.command_path.split()[0]} --cluster {shlex.quote(other)} ...",),
+    )
 
 
 def numbers(nodes: list[int]) -> str:

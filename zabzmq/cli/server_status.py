@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zabzmq.cli.client_output import addresses
 from zabzmq.cli.client_status import UNREACHABLE, advice, exit_of, headline, summary, table
 from zabzmq.cli.common import Exit, complain, interrupt_on_sigterm, is_terminal
 from zabzmq.client.client import Client
@@ -47,11 +49,13 @@ def page(status: dict[str, Any], options: str) -> list[str]:
     return lines
 
 
-def show_status(config: Config, options: str, *, as_json: bool, watch: bool, strict: bool) -> int:
+def show_status(
+    config: Config, options: str, *, as_json: bool, strict: bool, watch: bool = False, wait_ms: float = 1_000.0
+) -> int:
     with Client(config.client_endpoints, cluster=config.cluster) as client:
         if watch:
             return _watch(client, config, options, as_json)
-        status = ask(client, config)
+        status = ask(client, config, wait_ms)
         foreign = dict(client.search.foreign)
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
@@ -65,16 +69,11 @@ def show_status(config: Config, options: str, *, as_json: bool, watch: bool, str
 def _say_unreachable(config: Config, options: str, foreign: dict[int, str]) -> None:
     if foreign:
         node, name = next(iter(foreign.items()))
-        complain(f'node {node} belongs to cluster "{name}", not to "{config.cluster}".', (f"try: --cluster {name}",))
+        say = f"say which one: --cluster {shlex.quote(name)}"
+        complain(f'node {node} belongs to cluster "{name}", not to "{config.cluster}".', (say,))
         return
-    ports = sorted(listen.client for listen in config.listens)
-    hosts = {listen.host for listen in config.listens}
-    if len(hosts) == 1 and ports[-1] - ports[0] == len(ports) - 1:
-        where = f"{hosts.pop()}:{ports[0]}-{ports[-1]}"
-    else:
-        where = " ".join(config.client_endpoints.values())
     complain(
-        f"nobody listens on {where}.",
+        f"nobody listens on {addresses(config.client_endpoints)}.",
         (f"start a cluster:  python zookeeper_server.py{options} cluster up    (other ports? set ZAB_BASE_PORT)",),
     )
 

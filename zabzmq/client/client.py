@@ -89,6 +89,7 @@ class Client:
         self._asked: dict[int, ClientReply | None] = {}
         self._rid = 0
         self._finished: Calls = []
+        self._ours: set[int] = set()  # connected nodes that have said they are of our cluster
         self._led = (-1, 0)  # the leader and epoch that our streams belong to
         self._elsewhere = False  # something is awaited from a node that is not the leader
         self._timer_at = 0.0
@@ -319,8 +320,8 @@ class Client:
         for player in players:
             player.dirty = False
             node = self.leader if player.node is None else player.node
-            if node is None or not self._links.is_up(node):
-                continue  # marked again when a leader is found, or the node comes up
+            if node is None or not self._may_be_asked(node):
+                continue  # marked again when a leader is found, or the node says whose it is
             if player.waiting and not player.seat() and player.may_register:
                 if now >= player.resume_at:
                     self._register(player, node, now)
@@ -442,8 +443,13 @@ class Client:
         if target is None:
             return self.leader
         if target == ANY:
-            return self._dice.choice(up) if (up := self.reachable) else None
-        return target if self._links.is_up(target) else None
+            able = [node for node in self.reachable if node in self._ours]
+            return self._dice.choice(able) if able else None
+        return target if self._may_be_asked(target) else None
+
+    def _may_be_asked(self, node: int) -> bool:
+        """A request does not name its cluster, so nobody is asked who has not said that it is ours (C8)."""
+        return node in self._ours and self._links.is_up(node)
 
     # ---- who leads -----------------------------------------------------------------------------------------------
 
@@ -462,6 +468,11 @@ class Client:
 
     def _on_hint(self, node: int, hint: Hint, now: float) -> None:
         led = self.search.on_hint(node, hint)
+        if hint.cluster == self.cluster and node not in self._ours:
+            self._ours.add(node)
+            for player in self._players.values():
+                if player.node == node:
+                    self._mark(player)
         for peer, endpoint in hint.endpoints.items() if hint.cluster == self.cluster else ():
             self._links.add(peer, endpoint if "://" in endpoint else f"tcp://{endpoint}")
         if led:
@@ -489,12 +500,9 @@ class Client:
         changes, self._links.changes = self._links.changes, []
         for node, up in changes:
             if up:
-                if self.leader is None:
-                    self._send(node, Hello(self._next_rid(), self.cluster))
-                for player in self._players.values():
-                    if player.node == node:
-                        self._mark(player)
+                self._send(node, Hello(self._next_rid(), self.cluster))
             else:
+                self._ours.discard(node)
                 self.search.hints.pop(node, None)
                 self._lost(node)
                 if node == self._led[0]:
@@ -512,7 +520,7 @@ class Client:
         impatient = elsewhere = False
         for player in self._players.values():
             impatient = self._time_player(player, now) or impatient
-            elsewhere = elsewhere or (player.node is not None and bool(player.sessions))
+            elsewhere = elsewhere or (player.node is not None and bool(player.sessions or player.waiting))
         for rid, registration in list(self._registering.items()):
             if registration.patience_at <= now:
                 self._forget_registration(rid)
@@ -562,8 +570,8 @@ class Client:
     def _excuse(self, node: int | None) -> tuple[str, str]:
         """Why nothing could be done at this node (None: at the leader), where no node gave a reason."""
         search = self.search
-        if search.foreign and not search.hints:
-            other = next(iter(search.foreign.values()))
+        if node in search.foreign or (search.foreign and not self._ours):
+            other = search.foreign.get(-1 if node is None else node) or next(iter(search.foreign.values()))
             return WRONG_CLUSTER, f'the nodes that answer belong to cluster "{other}", not "{self.cluster}"'
         if node is not None and node != ANY:
             if self._links.is_up(node):

@@ -95,7 +95,8 @@ class Monitor:
         clock: Callable[[], float] = lambda: time.monotonic() * 1000.0,
     ) -> None:
         self.position = since
-        self.in_touch = False  # any node has been heard
+        self.in_touch = False  # any node of this cluster has been heard
+        self.foreign: dict[int, str] = {}  # nodes of another cluster, and its name
         self.dropped = 0
         self._cluster = cluster
         self._wire = Wire(cluster)
@@ -123,7 +124,8 @@ class Monitor:
         self._rid = 0
         self._range: tuple[int, int, float] | None = None  # rid, node and patience of the one under way
         self._turn = 0
-        self._status: dict[int, int] = {}  # rid of the status query, by node, until `position` is known
+        self._status: dict[int, int] = {}  # rid of the status query, by node that is connected
+        self._ours: set[int] = set()  # those of them that have said they are of this cluster
         self._status_at: float | None = None
         self._heard_at = clock()
         self._asked_at = clock()
@@ -147,11 +149,14 @@ class Monitor:
         while True:
             self._listen()
             for node, reply in self._links.receive(None):
-                self.in_touch = True
                 if isinstance(reply, RangeReply):
                     self._on_range(node, reply)
                 elif isinstance(reply, NodeStatus):
                     self._on_status(node, reply)
+            for node, up in self._links.changes:
+                if not up:
+                    self._status.pop(node, None)
+                    self._ours.discard(node)
             self._links.changes.clear()
             now = self._clock()
             self._act(now)
@@ -175,8 +180,6 @@ class Monitor:
                 frames = self._subscriber.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self.in_touch = True
-            self._heard_at = self._clock()
             try:
                 if frames[0] == TOPIC_COMMITTED:
                     _, committed = decode_committed(frames, self._cluster)
@@ -187,6 +190,9 @@ class Monitor:
                         self._on_heartbeat(envelope.source.peer, message)
             except WireError:
                 self.dropped += 1
+                continue
+            self.in_touch = True
+            self._heard_at = self._clock()
 
     def _on_heartbeat(self, node: int, beat: Heartbeat) -> None:
         self._applied[node] = beat.applied
@@ -242,6 +248,7 @@ class Monitor:
     def _act(self, now: float) -> None:
         if self._leader is not None and now - self._leader_at > SILENCE_MS:
             self._lose_leader()
+        self._ask_status(now)
         if self.position is None:
             self._find_position(now)
             return
@@ -260,14 +267,17 @@ class Monitor:
         if now - self._ahead_since >= GRACE_MS:
             self._ask_range(now)
 
-    def _find_position(self, now: float) -> None:
-        """The highest applied of all that answer soon; of the first to answer, if that takes longer."""
+    def _ask_status(self, now: float) -> None:
+        """A Range does not name its cluster, so nobody is asked for one who has not said whose it is."""
         for node, connection in self._links.by_node.items():
             if connection.up and node not in self._status:
                 self._rid += 1
                 if self._links.send(node, StatusQuery(self._rid)):
                     self._status[node] = self._rid
                     self._status_at = self._status_at or now
+
+    def _find_position(self, now: float) -> None:
+        """The highest applied of all that answer soon; of the first to answer, if that takes longer."""
         answered = [node for node in self._status if node in self._applied]
         missing = [n for n, c in self._links.by_node.items() if n not in answered and not c.refused]
         if answered and self._status_at is not None and (not missing or now - self._status_at > STATUS_WAIT_MS):
@@ -277,13 +287,18 @@ class Monitor:
                 self._take(pending[prev])
 
     def _on_status(self, node: int, status: NodeStatus) -> None:
-        if status.cluster == self._cluster:
-            self._applied[node] = Zxid(*status.applied)
+        if status.cluster != self._cluster:
+            self.foreign[node] = status.cluster
+            return
+        self.in_touch = True
+        self.foreign.pop(node, None)
+        self._ours.add(node)
+        self._applied[node] = max(self._applied.get(node, ZERO), Zxid(*status.applied))
 
     def _ask_range(self, now: float) -> None:
         if self._range is not None or self.position is None:
             return
-        up = [node for node, connection in self._links.by_node.items() if connection.up]
+        up = [node for node, connection in self._links.by_node.items() if connection.up and node in self._ours]
         able = [node for node in up if self._applied.get(node, ZERO) > self.position] or up
         if not able:
             return

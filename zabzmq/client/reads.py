@@ -102,7 +102,8 @@ class Reads:
     @property
     def elsewhere(self) -> bool:
         """Whether an answer is awaited that may come from another node than the leader."""
-        return any(asked.kind.target is not None for asked in self._asked.values())
+        kinds = (*self.waiting, *(asked.kind for asked in self._asked.values()))
+        return any(kind.target is not None for kind in kinds)
 
     def _again(self, rid: int) -> _Asked:
         asked = self._asked.pop(rid)
