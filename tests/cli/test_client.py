@@ -270,6 +270,11 @@ def test_bad_environment_exits_2_and_names_the_variable(
     assert name in ran.err or "--as" in ran.err
 
 
+@pytest.mark.parametrize("command", [[], ["target"], ["batch"], ["bench"], ["check"], ["kv", "cas"]])
+def test_help_fits_into_80_columns(run: Run, command: list[str]) -> None:
+    assert max(map(len, run(*command, "--help").out.splitlines())) <= 80
+
+
 # ---- options -----------------------------------------------------------------------------------------------------
 
 

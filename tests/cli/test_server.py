@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
+import zabzmq
 from tests.client.fake import FakeCluster
 from zabzmq.cli import common, demo
 from zabzmq.cli.server import main, server
@@ -111,8 +113,19 @@ def test_help_shows_every_command_and_no_other(run: Run) -> None:
     assert sorted(server.commands["cluster"].commands) == orders.split()
 
 
+@pytest.mark.parametrize("command", [[], ["node"], ["sim"], ["fault", "drop"], ["cluster", "up"], ["explain"]])
+def test_help_fits_into_80_columns_and_no_range_is_without_ends(run: Run, command: list[str]) -> None:
+    shown = run(*command, "--help").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "None" not in shown
+
+
+def test_both_programs_tell_their_version_alike(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version").out == f"zabzmq {zabzmq.__version__}\n"
+
+
 def test_an_error_nobody_foresaw_is_told_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(config: object) -> int:
+    def broken(config: object, options: str) -> int:
         raise RuntimeError("what")
 
     monkeypatch.setattr("zabzmq.cli.server_doctor.examine", broken)
@@ -202,13 +215,18 @@ def test_sim_shows_one_run_and_its_hash(run: Run) -> None:
     )
 
 
-def test_doctor_tells_of_taken_ports_and_where_settings_come_from(run: Run, tmp_path: Path) -> None:
+def test_doctor_tells_of_taken_ports_and_where_settings_come_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAB_TIMEOUT", "2.5")
     base = demo.free_base_port()
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", base + 12))
         holder.listen()
         ran = run("doctor", "--base-port", base, "--data-dir", tmp_path)
     assert ran.code == 0
-    assert f"node 2 client 127.0.0.1:{base + 12}: Address already in use" in ran.out
+    assert f"node 2, 127.0.0.1:{base + 12}: Address already in use by pid {os.getpid()}" in ran.out
+    assert f"see: python zookeeper_server.py --base-port {base} --data-dir {tmp_path} status" in ran.out
+    assert f"{'2.5':<24} ZAB_TIMEOUT" in ran.out
     assert f"{base!s:<24} --base-port" in ran.out
     assert "fsync" in ran.out

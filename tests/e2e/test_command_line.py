@@ -50,6 +50,7 @@ WRONG_FILES = {
         "[[node]]\nid = 0\npeer = 27000\n[[node]]\nid = 1\nclient = 27000",
         "port 27000 of 127.0.0.1 is given to node 0 (peer) and node 1 (client)",
     ),
+    "a host that is none": ("[[node]]\nid = 0\nhost = 'a b'", "host 'a b' of node 0 is neither a name nor an address"),
     "negative id": ("[[node]]\nid = -1", "Expected `int` >= 0 at `id`"),
     "no TOML": ("[[node", "is not TOML"),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.real import NAME, Ran, RealCluster, run_program
+from tests.e2e.real import NAME, Ran, RealCluster, run_program, server_py
 from zabzmq.cluster.supervisor import node_command
 
 KEYS = [f"k{n}" for n in range(20)]
@@ -65,7 +65,15 @@ def test_a_taken_port_is_named_with_who_holds_it(stopped: RealCluster, tmp_path:
         holder.listen()
         ran = stopped.node(1, "--data-dir", tmp_path / "data", "--log-dir", tmp_path / "logs")
     ran.refused(1, f"error: port {port} is taken (pid {os.getpid()}, ", "Node 1 may already run")
-    ran.refused(1, "zookeeper_server.py status", f"choose: --base-port {stopped.config.base_port + 1000}")
+    ran.refused(1, "see: python zookeeper_server.py --nodes 3 --base-port", " status  ")
+    ran.refused(1, f"choose: --base-port {stopped.config.base_port + 1000}")
+
+
+def test_an_address_that_is_not_ours_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('[[node]]\nid = 0\nhost = "192.0.2.7"\n', encoding="utf-8")
+    ran = server_py("node", 0, "--config", path, "--data-dir", tmp_path / "data", "--log-dir", tmp_path / "logs")
+    ran.refused(1, "error: cannot listen on 192.0.2.7:", "is that an address of this machine?", "doctor")
 
 
 # ---- whose directory ---------------------------------------------------------------------------------------------

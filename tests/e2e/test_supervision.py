@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.harness import is_free, wait_for
-from tests.e2e.real import PATIENCE_S, RealCluster
+from tests.e2e.real import PATIENCE_S, Program, RealCluster
 
 QUICK_S = 5.0
 """A clean stop on a busy machine; the supervisor would kill after twice that."""
@@ -69,6 +70,20 @@ def test_the_nodes_of_a_supervisor_that_is_killed_end_too(three: RealCluster) ->
         os.kill(status["nodes"][0]["pid"], signal.SIGSTOP)  # not even a stopped one may keep its ports
         up.end(signal.SIGKILL)
     wait_for(lambda: ports_are_free(three), PATIENCE_S, "free ports")
+
+
+def test_a_lonely_node_says_what_to_type_and_what_it_cannot_write(three: RealCluster, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory", encoding="utf-8")
+    logs = tmp_path / "file" / "logs"
+    options: list[str | int] = ["--base-port", three.config.base_port, "--nodes", 3]
+    args = ["node", 1, *options, "--data-dir", tmp_path / "data", "--log-dir", logs]
+    with Program([sys.executable, "zookeeper_server.py", *args]) as node:
+        node.until_line(f"WARNING nothing is written to {logs}: Not a directory")
+        node.until(lambda lines: any("no quorum: 1 of 3" in line for line in lines), "no quorum")
+        told = next(line for line in node.lines if "no quorum" in line)
+        assert f"Start one: python zookeeper_server.py --base-port {three.config.base_port} --nodes 3 " in told
+        assert told.endswith(" node 0")
+        assert node.end(signal.SIGINT).code == 0
 
 
 @pytest.mark.parametrize("directory_too", [False, True], ids=["files", "directory"])

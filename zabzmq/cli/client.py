@@ -99,8 +99,9 @@ def cli() -> None:
     """Play the number game on a replicated cluster, and look into it.
 
     \b
-    Exit codes: 0 done · 1 cannot run · 2 usage · 3 surely not done (no leader, no quorum)
-                4 no node reachable · 5 outcome unknown · 6 refused · 7, 8 check · 9 degraded (status --strict)
+    Exit codes: 0 done, 1 cannot run, 2 wrong usage, 3 surely not done (no
+    leader, no quorum), 4 no node reachable, 5 outcome unknown, 6 refused,
+    7 and 8 of check, 9 degraded (status --strict), 130 interrupted
     """
     interrupt_on_sigterm()  # as Ctrl-C: what was awaited decides how we end
 

@@ -67,6 +67,8 @@ class BadLine(ZabError):
 
 def parse(raw: bytes) -> tuple[Line, Operation | Query]:
     """What a line asks for. Raises BadLine."""
+    if not raw.strip():
+        raise BadLine("bad_line", "it is empty")
     try:
         line = _decode_line(raw)
     except UNREADABLE as e:
@@ -275,7 +277,8 @@ def batch(ctx: click.Context, jsonl: bool, window: int) -> None:
     \b
     {"id": 1, "as": "bob", "op": "guess", "value": 47}
     ops: target guess get kv.put kv.get kv.del kv.cas
-    fields: key value expect (or key_b64 ...), read ("linear", "local"), node, timeout, new_round, reveal
+    fields: key value expect (or key_b64 ...), read ("linear", "local"), node,
+            timeout, new_round, reveal
 
     Each line gets one answer on standard output, as it comes: with a window above 1 not always in the order of the
     lines. Operations of one name take effect in their order.

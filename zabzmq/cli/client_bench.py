@@ -281,7 +281,7 @@ def spoken(out: dict[str, Any]) -> str:
 @click.command(cls=Command)
 @click.option("--op", type=click.Choice(OPERATIONS), default="kv.put", show_default=True, help="What to do.")
 @click.option("--outstanding", type=Whole(1, 65_536), default=256, show_default=True, help="Under way, of each client.")
-@click.option("--seconds", type=Seconds(), default=10.0, show_default=True, help="For how long.")
+@click.option("--seconds", type=Seconds(), metavar="SECONDS", default=10.0, show_default=True, help="For how long.")
 @click.option("--clients", type=Whole(1, 256), default=1, show_default=True, help="Sessions, each with a name.")
 @click.option("--size", type=Whole(0, 1 << 20), default=128, show_default=True, help="Bytes of a value.")
 @click.option("--keys", type=Whole(1, 1_000_000), default=10_000, show_default=True, help="Different keys.")

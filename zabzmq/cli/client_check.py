@@ -145,7 +145,7 @@ def check(ctx: click.Context, file: Path, steps: int) -> None:
     """Judge a history that `bench --history` wrote: is it linearizable?
 
     \b
-    Exit codes: 0 it is · 1 the file cannot be read · 7 it is not · 8 not decided within --steps
+    Exit codes: 0 it is, 1 the file cannot be read, 7 it is not, 8 undecided
     """
     asked = setup(ctx)
     read = read_history(file)

@@ -37,7 +37,7 @@ class Text(ParamType):
 class Seconds(click.FloatRange):
     """A time greater than 0."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def __init__(self) -> None:
         super().__init__(0, TIMEOUT_S_MAX, min_open=True)
@@ -91,6 +91,7 @@ def common_options(function: F) -> F:
         click.option(
             "--timeout",
             type=Seconds(),
+            metavar="SECONDS",
             callback=_keep("timeout"),
             expose_value=False,
             help="When to give up, in seconds.  [env ZAB_TIMEOUT; default 5]",

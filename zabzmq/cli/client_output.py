@@ -288,8 +288,13 @@ def trouble(call: Call, client: Client, setup: Setup, ctx: click.Context, player
     if call.outcome is Outcome.UNKNOWN:
         to = "the cluster" if call.node is None and client.leader is None else f"leader {client.search.former}"
         again = f"client.py{options}{f' --as {player}' if player else ''} {what} --id {request_id(call)}"
-        silent = "which went silent before answering" if call.why != "interrupted" else "and its answer was not awaited"
-        why = f" Last word: {call.text}." if call.text and call.why not in SILENCE else ""
+        spoke = bool(call.text) and call.why not in SILENCE
+        silent = "which went silent before answering"
+        if call.why == "interrupted":
+            silent = "and its answer was not awaited"
+        elif spoke:
+            silent = "and what became of it was not told in time"
+        why = f" Last word: {call.text}." if spoke else ""
         return Trouble(
             "unknown",
             f"your {what} was sent to {to}, {silent}.{why}",

@@ -188,7 +188,12 @@ class Chance(click.FloatRange):
         return super().convert(typed, param, ctx)
 
 
-SEED: Final = click.option("--seed", type=Whole(), help="Of all that is drawn; the same seed draws the same.")
+SEED: Final = click.option(
+    "--seed",
+    type=Whole(-(1 << 63), (1 << 63) - 1),
+    metavar="NUMBER",
+    help="Of all that is drawn; the same seed draws the same.",
+)
 CHANCE: Final = click.option("-p", "--probability", type=Chance(), required=True, help="How often; 0 ends it.")
 PAIR: Final = click.argument("pair")
 

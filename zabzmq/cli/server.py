@@ -42,7 +42,7 @@ def observe_options(function: F) -> F:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
-@click.version_option(__version__, prog_name="zabzmq")
+@click.version_option(__version__, message="zabzmq %(version)s")
 @cluster_options
 @directory_options
 def server() -> None:
@@ -99,6 +99,7 @@ def node(
     process = NodeProcess(
         config,
         id,
+        options(ctx),
         bootstrap_all=bootstrap == "all",
         unsafe_rejoin_empty=unsafe_rejoin_empty,
         log_format="none" if quiet else log_format,
@@ -244,7 +245,7 @@ def doctor(ctx: click.Context) -> int:
     """Check this machine: Python, packages, ports, disk; and where each setting comes from."""
     from zabzmq.cli.server_doctor import examine
 
-    return examine(settled(ctx))
+    return examine(settled(ctx), options(ctx))
 
 
 server.add_command(cluster_commands.fault)

@@ -18,10 +18,14 @@ import click
 
 from zabzmq.cli.common import Exit, can_encode
 from zabzmq.net.endpoints import holders
-from zabzmq.server.config import Config
+from zabzmq.server.config import HOST, PORT_OFFSETS, SUPERVISOR_OFFSET, Config
 
 PACKAGES = ("pyzmq", "click", "rich", "msgspec", "crc32c", "xxhash")
-PORTS = ("peer", "client", "publish")
+CLIENT_SETTINGS = (
+    ("as", "ZAB_CLIENT", "new in every run"),
+    ("timeout", "ZAB_TIMEOUT", "5"),
+    ("json", "ZAB_FORMAT", "text"),
+)
 SYNCS = 20
 SLOW_SYNC_MS = 20.0
 LOW_BYTES = 256 << 20
@@ -37,10 +41,10 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(config: Config) -> int:
+def examine(config: Config, options: str) -> int:
     bad = False
     signs = {"ok": "✓", "note": "!", "bad": "✕"} if can_encode("✓✕") else {"ok": "+", "note": "!", "bad": "x"}
-    for finding in _findings(config):
+    for finding in _findings(config, options):
         bad = bad or finding.grade == "bad"
         click.echo(f"{signs[finding.grade]} {finding.what:<10} {finding.text}")
     click.echo("settings, and where each comes from (flag, environment, cluster.toml, default):")
@@ -54,15 +58,18 @@ def examine(config: Config) -> int:
     }
     for name, value in values.items():
         click.echo(f"  {name:<10} {value!s:<24} {config.origins.get(name, '')}")
+    for name, variable, default in CLIENT_SETTINGS:
+        value = os.environ.get(variable)
+        click.echo(f"  {name:<10} {value or default:<24} {variable if value else 'default'}")
     return Exit.ERROR if bad else Exit.OK
 
 
-def _findings(config: Config) -> Iterator[Finding]:
+def _findings(config: Config, options: str) -> Iterator[Finding]:
     version = platform.python_version()
     fit = sys.version_info >= (3, 11)
     yield Finding("ok" if fit else "bad", "python", f"{version} ({sys.executable})")
     yield from _packages()
-    yield from _ports(config)
+    yield from _ports(config, options)
     yield from _disk(config.data_dir)
 
 
@@ -76,20 +83,28 @@ def _packages() -> Iterator[Finding]:
     yield Finding("ok", "packages", ", ".join(found))
 
 
-def _ports(config: Config) -> Iterator[Finding]:
-    taken = []
-    for listen in config.listens:
-        for kind in PORTS:
-            port = getattr(listen, kind)
-            reason = _why_not_bound(listen.host, port)
+def _ports(config: Config, options: str) -> Iterator[Finding]:
+    """What of each node's ports cannot be had, and who has it: one line where the answer is one."""
+    places = [(f"node {each.id}", each.host, [getattr(each, kind) for kind in PORT_OFFSETS]) for each in config.listens]
+    places.append(("supervisor", HOST, [config.base_port + SUPERVISOR_OFFSET]))
+    free = True
+    for who, host, ports in places:
+        found: dict[str, list[int]] = {}
+        for port in ports:
+            reason = _why_not_bound(host, port)
             if reason is not None:
                 holder = next(holders(port), None)
                 by = f" by pid {holder[0]} ({holder[1]})" if holder else ""
-                taken.append(f"node {listen.id} {kind} {listen.host}:{port}: {reason}{by}")
-    if not taken:
-        yield Finding("ok", "ports", f"all {len(config.listens) * len(PORTS)} are free, from {config.base_port} on")
-    for text in taken:
-        yield Finding("note", "ports", f"{text}   (nodes that run already? see: status)")
+                found.setdefault(f"{reason}{by}", []).append(port)
+        for reason, several in found.items():
+            free = False
+            yield Finding("note", "ports", f"{who}, {host}:{' '.join(map(str, several))}: {reason}")
+    if free:
+        count = sum(len(ports) for _, _, ports in places)
+        yield Finding("ok", "ports", f"all {count} are free, from {config.base_port} on")
+    else:
+        see = f"nodes that run already? see: python zookeeper_server.py{options} status"
+        yield Finding("note", "ports", f"{see}   else choose another --base-port")
 
 
 def _why_not_bound(host: str, port: int) -> str | None:

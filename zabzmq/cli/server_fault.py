@@ -61,8 +61,8 @@ def look(config: Config, options: str) -> Nodes:
     safe = [node for node, state in answered.items() if not isinstance(state.get("faults"), dict)]
     if safe:
         raise UserError(
-            f"faults are off on node {_ids(safe)}: it was started without --allow-faults",
-            f"stop it, and type: python zookeeper_server.py{options} node {safe[0]} --allow-faults",
+            f"faults are off on node {_ids(safe)}, started without --allow-faults",
+            f"stop such a node, and type: python zookeeper_server.py{options} node {safe[0]} --allow-faults",
         )
     leaders = [(state["epoch"], node) for node, state in answered.items() if state.get("established")]
     return Nodes(

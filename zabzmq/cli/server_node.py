@@ -66,13 +66,16 @@ class NodeProcess:
         self,
         config: Config,
         id: int,
+        options: str = "",
         *,
         bootstrap_all: bool,
         unsafe_rejoin_empty: bool,
         log_format: str,
         observe: ObserveOptions,
     ) -> None:
+        """`options`: the common ones that were given, for commands we tell people to type."""
         self._config = config
+        self._server = f"python zookeeper_server.py{options}"
         self._id = PeerId(id)
         self._listen = config.listen(id)
         self._clock = RealClock()
@@ -169,8 +172,10 @@ class NodeProcess:
             return SocketTransport(NetConfig(self._config.cluster, store.process, nodes), faults)
         except NetError as error:
             other = self._config.base_port + 1000
+            if not error.taken:
+                raise UserError(str(error), f"is that an address of this machine? see: {self._server} doctor") from None
             choose = f"      or choose: --base-port {other}" if other <= BASE_PORT_MAX else ""
-            raise UserError(str(error), f"see: zookeeper_server.py status{choose}") from None
+            raise UserError(str(error), f"see: {self._server} status{choose}") from None
 
     def _rejoin(self, store: Store) -> Epochs:
         """L20: let an empty node count although it may have forgotten promises and acks. Told loudly."""
@@ -322,7 +327,7 @@ class NodeProcess:
             self._observer.note(
                 now,
                 f"no quorum: {len(up)} of {len(voters.ids)} nodes are up ({_ids(up)}), {voters.needed} are needed; "
-                f"not heard: {_ids(down)}. Start one: python zookeeper_server.py node {down[0]}",
+                f"not heard: {_ids(down)}. Start one: {self._server} node {down[0]}",
                 what="alone",
                 up=up,
                 need=voters.needed,
@@ -368,6 +373,10 @@ class NodeProcess:
         return str(self._config.log_dir / f"node-{self._id}.{ending}")
 
     def _open_logs(self, log_format: str) -> None:
+        try:
+            self._config.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._warnings.append(f"nothing is written to {self._config.log_dir}: {error.strerror}")
         text = LogFile(self._config.log_dir / f"node-{self._id}.log")
         events = LogFile(self._config.log_dir / f"node-{self._id}.jsonl")
         self._text = Drain[str](encode_text, text.write, "text-log")

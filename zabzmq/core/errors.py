@@ -21,11 +21,3 @@ class HistoryError(ZabError):
 
 class StorageError(ZabError):
     """The disk holds something we must not go on with; the message names file and offset (L3)."""
-
-
-class Indeterminate(ZabError):
-    """No answer before the deadline: the request may or may not take effect (C4)."""
-
-
-class Rejected(ZabError):
-    """Surely not done."""

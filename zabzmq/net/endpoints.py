@@ -16,11 +16,12 @@ _LISTEN: Final = "0A"  # the state of a listening socket in /proc/net/tcp
 
 
 class NetError(ZabError):
-    """This node cannot have the network it needs. `port` is the one in question; the text says what to do."""
+    """This node cannot have the network it needs. `port` is the one in question; `taken`: by another process."""
 
-    def __init__(self, text: str, port: int | None = None) -> None:
+    def __init__(self, text: str, port: int | None = None, taken: bool = False) -> None:
         super().__init__(text)
         self.port = port
+        self.taken = taken
 
 
 class Endpoints(NamedTuple):
@@ -61,10 +62,10 @@ def bind_error(endpoint: str, node: int, taken: bool, reason: str) -> NetError:
     """Why `endpoint` could not be bound, in words for the one who started the node."""
     port = port_of(endpoint)
     if not taken or port is None:
-        return NetError(f"cannot listen on {endpoint}: {reason}", port)
+        return NetError(f"cannot listen on {endpoint.removeprefix('tcp://')}: {reason}.", port)
     holder = next(holders(port), None)
     by = "" if holder is None else f" (pid {holder[0]}, {holder[1]})"
-    return NetError(f"port {port} is taken{by}. Node {node} may already run.", port)
+    return NetError(f"port {port} is taken{by}. Node {node} may already run.", port, True)
 
 
 def holders(port: int, proc: Path = Path("/proc")) -> Iterator[tuple[int, str]]:

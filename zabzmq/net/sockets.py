@@ -8,6 +8,7 @@ How many sockets are waited for at once is in net/reading.py, what each is set t
 
 from __future__ import annotations
 
+import errno
 import struct
 import time
 from collections import Counter, deque
@@ -460,7 +461,9 @@ class SocketTransport:
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise bind_error(endpoint, self.me.peer, error.errno == zmq.EADDRINUSE, str(error)) from None
+            # ENODEV is how libzmq says that it made nothing of the host.
+            reason = "no address of this machine" if error.errno == errno.ENODEV else error.strerror
+            raise bind_error(endpoint, self.me.peer, error.errno == zmq.EADDRINUSE, reason) from None
         return socket
 
     def _connect_mesh(self, peer: PeerId) -> _Connection:

@@ -10,6 +10,7 @@ Nothing is opened or bound here; whether a port is free or a directory usable is
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ PORT_OFFSETS: Final = {"peer": 0, "client": 10, "publish": 20, "observe": 30}
 SUPERVISOR_OFFSET: Final = 40
 BASE_PORT_MIN: Final = 1024
 BASE_PORT_MAX: Final = 65535 - SUPERVISOR_OFFSET
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]+")
 
 T = TypeVar("T")
 
@@ -93,10 +96,6 @@ class Config:
     @property
     def client_endpoints(self) -> dict[int, str]:
         return {listen.id: listen.endpoint("client") for listen in self.listens}
-
-    @property
-    def peer_endpoints(self) -> dict[int, str]:
-        return {listen.id: listen.endpoint("peer") for listen in self.listens}
 
     @property
     def publish_endpoints(self) -> dict[int, str]:
@@ -176,6 +175,9 @@ def load(
         )
     if not tables:
         tables = [_NodeTable(id=number) for number in range(count)]
+    for table in tables:
+        if _HOST.fullmatch(table.host) is None:
+            raise ConfigError(f"{path}: host {table.host!r} of node {table.id} is neither a name nor an address")
     listens = [_listen(table, base) for table in sorted(tables, key=lambda t: t.id)]
     _check_distinct(listens, str(path) if path is not None else origins["base_port"])
     return Config(name, tuple(listens), data, logs, base, path, origins)

@@ -108,12 +108,6 @@ def read_state(path: str, cluster: str) -> bytes:
     return b"".join(_checked(path, cluster))
 
 
-def read_mark(path: str, cluster: str) -> SnapshotMark:
-    """The mark in the header; the rest is not looked at. Raises StorageError."""
-    with open(path, "rb", buffering=0) as file:
-        return _open(file.fileno(), path, cluster).mark
-
-
 def _checked(path: str, cluster: str) -> Iterator[bytes]:
     """The state piece by piece; raises at the end if the checksum does not fit."""
     with open(path, "rb", buffering=0) as file:
