@@ -104,7 +104,7 @@ def test_the_environment_is_read_where_no_flag_stands(run: Run, monkeypatch: pyt
 
 
 def test_help_shows_every_command_and_no_other(run: Run) -> None:
-    commands = "cluster doctor explain fault log node sim status step trace"
+    commands = "cluster completion doctor explain fault log node sim status step trace"
     assert sorted(server.commands) == commands.split()
     for command in server.commands:
         assert command in run("--help").out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from copy import copy
 from typing import Any, NoReturn
 
 import click
@@ -15,11 +16,12 @@ from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_check import check
 from zabzmq.cli.client_monitor import monitor
 from zabzmq.cli.client_options import ParamType, Text, common_options, setup
-from zabzmq.cli.client_output import exit_code, outcome_object, request_id, success, to_json, trouble
-from zabzmq.cli.common import Command, Exit, Whole, command_line, interrupt_on_sigterm, run
+from zabzmq.cli.client_output import wait_and_tell
+from zabzmq.cli.client_play import play
+from zabzmq.cli.common import Command, Whole, command_line, interrupt_on_sigterm, run
+from zabzmq.cli.completion import complete_node, complete_reader, completion
 from zabzmq.cli.server_status import show_status
-from zabzmq.client.call import Call, Outcome
-from zabzmq.client.client import ANY, Client, monotonic_ms
+from zabzmq.client.client import ANY, Client
 from zabzmq.machine.operations import (
     Cas,
     Delete,
@@ -81,12 +83,21 @@ class Bytes(Text):
 KEY = Bytes(KEY_BYTES_MAX)
 VALUE = Bytes(VALUE_BYTES_MAX)
 ONE_NODE = click.option(
-    "--node", type=Whole(0, NODES_MAX - 1), help="Send to this node alone; do not follow it to the leader."
+    "--node",
+    type=Whole(0, NODES_MAX - 1),
+    shell_complete=complete_node,
+    help="Send to this node alone; do not follow it to the leader.",
 )
 REPEAT = click.option(
     "--id", "again", type=RequestId(), help="Ask again for the very same operation; it takes effect once at most."
 )
-READ_FROM = click.option("--from", "source", type=Reader(), help="Read the state of this node, which may be old.")
+READ_FROM = click.option(
+    "--from",
+    "source",
+    type=Reader(),
+    shell_complete=complete_reader,
+    help="Read the state of this node, which may be old.",
+)
 SYNC = click.option(
     "--sync", "--linear", "linear", is_flag=True, help="With --from: linearizable there, as without --from."
 )
@@ -117,7 +128,7 @@ def perform(
             call = client.repeat(*again, operation, player=client.player(client.name, node))
         else:
             call = client.submit(operation, client.player(client.name, node))
-        _await(ctx, client, call, asked.name)
+        raise click.exceptions.Exit(wait_and_tell(ctx, client, call, asked))
 
 
 def look(ctx: click.Context, query: Query, source: int | str | None, linear: bool) -> NoReturn:
@@ -130,38 +141,13 @@ def look(ctx: click.Context, query: Query, source: int | str | None, linear: boo
         if node is not None and node != ANY:
             _check_node(ctx, client, node, "--from")
         call = client.read(query, linear=linear or node is None, node=node)
-        _await(ctx, client, call, asked.name)
+        raise click.exceptions.Exit(wait_and_tell(ctx, client, call, asked))
 
 
 def _check_node(ctx: click.Context, client: Client, node: int | None, option: str) -> None:
     if node is not None and node not in client.known:
         names = " ".join(map(str, sorted(client.known)))
         raise click.BadParameter(f"there is no node {node}: the nodes are {names}", ctx, param_hint=f"'{option}'")
-
-
-def _await(ctx: click.Context, client: Client, call: Call, name: str | None) -> NoReturn:
-    try:
-        client.wait(call)
-    except KeyboardInterrupt:
-        writes = not isinstance(call.operation, GameQuery | KvQuery)
-        if call.outcome is None:
-            outcome = Outcome.UNKNOWN if writes and call.in_doubt else Outcome.NOT_DONE
-            call.finish(outcome, "interrupted", "interrupted before the answer came", monotonic_ms())
-        _tell(ctx, client, call, name)
-        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-    _tell(ctx, client, call, name)
-    raise click.exceptions.Exit(exit_code(call))
-
-
-def _tell(ctx: click.Context, client: Client, call: Call, name: str | None) -> None:
-    asked = setup(ctx)
-    if asked.json:
-        click.echo(to_json(outcome_object(call, request_id(call), client.leader)))
-    elif call.outcome is Outcome.OK:
-        voters = len(client.search.voters) or len(client.known)
-        click.echo(success(call, client.name, voters))
-    if call.outcome is not Outcome.OK:
-        trouble(call, client, asked, ctx, name).say()
 
 
 @cli.command(cls=Command)
@@ -278,7 +264,12 @@ def status(ctx: click.Context, strict: bool) -> None:
 cli.add_command(batch)
 cli.add_command(bench)
 cli.add_command(check)
+cli.add_command(completion)
 cli.add_command(monitor)
+cli.add_command(play)
+watch = copy(monitor)
+watch.hidden = True
+cli.add_command(watch, "watch")
 
 
 def main() -> NoReturn:

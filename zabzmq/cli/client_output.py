@@ -16,12 +16,13 @@ import msgspec
 from zabzmq.cli.client_options import Setup
 from zabzmq.cli.common import Exit, command_line
 from zabzmq.client.call import Call, Outcome
-from zabzmq.client.client import NO_LEADER, UNREACHABLE, WRONG_CLUSTER, Client
+from zabzmq.client.client import NO_LEADER, UNREACHABLE, WRONG_CLUSTER, Client, monotonic_ms
 from zabzmq.machine.operations import (
     Answer,
     Cas,
     Delete,
     Deleted,
+    GameQuery,
     GameState,
     Gone,
     Guess,
@@ -224,6 +225,26 @@ def story(operation: Operation, result: Result, by: str) -> str:
             return f"{told(operation)} by {by}   refused: {text}"
         case _:
             return told(operation)
+
+
+def wait_and_tell(ctx: click.Context, client: Client, call: Call, setup: Setup) -> int:
+    """Until it has ended, or Ctrl-C; then what became of it, and the exit code."""
+    code = None
+    try:
+        client.wait(call)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+        if call.outcome is None:
+            writes = not isinstance(call.operation, GameQuery | KvQuery)
+            outcome = Outcome.UNKNOWN if writes and call.in_doubt else Outcome.NOT_DONE
+            call.finish(outcome, "interrupted", "interrupted before the answer came", monotonic_ms())
+    if setup.json:
+        click.echo(to_json(outcome_object(call, request_id(call), client.leader)))
+    elif call.outcome is Outcome.OK:
+        click.echo(success(call, client.name, len(client.search.voters) or len(client.known)))
+    if call.outcome is not Outcome.OK:
+        trouble(call, client, setup, ctx, setup.name).say()
+    return exit_code(call) if code is None else code
 
 
 def success(call: Call, name: str, voters: int) -> str:

@@ -18,13 +18,14 @@ from zabzmq.cli.common import (
     settled,
     unmarked,
 )
+from zabzmq.cli.completion import complete_target
 from zabzmq.server.config import NODES_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP: Final = {"help_option_names": ["-h", "--help"]}
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-TARGET: Final = click.argument("target")
+TARGET: Final = click.argument("target", shell_complete=complete_target)
 
 
 def told(ctx: click.Context) -> str:

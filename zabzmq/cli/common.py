@@ -190,7 +190,8 @@ def run(command: click.Command, name: str) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # Into a pipe always UTF-8; a terminal that cannot show a sign gets a question mark, never a crash.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
-    sys.exit(_run(command, name))
+    called = Path(sys.argv[0]).name
+    sys.exit(_run(command, called if called in ("zab-client", "zab-server") else name))
 
 
 def _replace_closed_streams() -> None:

@@ -12,6 +12,7 @@ import click
 from zabzmq import __version__
 from zabzmq.cli import cluster_commands, common, trace_commands
 from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
+from zabzmq.cli.completion import complete_node, completion
 from zabzmq.server.config import NODES_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,7 +54,7 @@ def server() -> None:
 
 
 @server.command(cls=Command)
-@click.argument("id", type=Whole(0, NODES_MAX - 1))
+@click.argument("id", type=Whole(0, NODES_MAX - 1), shell_complete=complete_node)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="What this terminal shows.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing here; the log files get it all the same.")
 @click.option(
@@ -248,6 +249,7 @@ def doctor(ctx: click.Context) -> int:
     return examine(settled(ctx), options(ctx))
 
 
+server.add_command(completion)
 server.add_command(cluster_commands.fault)
 server.add_command(cluster_commands.step)
 server.add_command(trace_commands.trace)
