@@ -215,6 +215,19 @@ def test_sim_shows_one_run_and_its_hash(run: Run) -> None:
     )
 
 
+def test_doctor_knows_that_nodes_may_be_on_other_machines(run: Run, tmp_path: Path) -> None:
+    hosts = ["127.0.0.1", "203.0.113.1", "203.0.113.2"]  # the last two for documentation only (RFC 5737)
+    path = tmp_path / "cluster.toml"
+    tables = [f'[[node]]\nid = {id}\nhost = "{host}"\n' for id, host in enumerate(hosts)]
+    path.write_text(f"base_port = {demo.free_base_port()}\n" + "".join(tables), encoding="utf-8")
+    ran = run("doctor", "--config", path, "--data-dir", tmp_path)
+    assert ran.code == 0
+    for id in (1, 2):
+        assert f"node {id}, {hosts[id]}: on another machine" in ran.out
+    assert "all 5 are free" in ran.out, "four of node 0, and the supervisor's"
+    assert "Cannot assign" not in ran.out
+
+
 def test_doctor_tells_of_taken_ports_and_where_settings_come_from(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

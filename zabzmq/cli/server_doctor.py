@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -87,34 +88,37 @@ def _ports(config: Config, options: str) -> Iterator[Finding]:
     """What of each node's ports cannot be had, and who has it: one line where the answer is one."""
     places = [(f"node {each.id}", each.host, [getattr(each, kind) for kind in PORT_OFFSETS]) for each in config.listens]
     places.append(("supervisor", HOST, [config.base_port + SUPERVISOR_OFFSET]))
-    free = True
+    free, here = True, 0
     for who, host, ports in places:
         found: dict[str, list[int]] = {}
         for port in ports:
-            reason = _why_not_bound(host, port)
-            if reason is not None:
+            error = _why_not_bound(host, port)
+            if error is not None and error.errno == errno.EADDRNOTAVAIL:
+                yield Finding("ok", "ports", f"{who}, {host}: on another machine, for this one has no such address")
+                break
+            here += 1
+            if error is not None:
                 holder = next(holders(port), None)
                 by = f" by pid {holder[0]} ({holder[1]})" if holder else ""
-                found.setdefault(f"{reason}{by}", []).append(port)
+                found.setdefault(f"{error.strerror or error}{by}", []).append(port)
         for reason, several in found.items():
             free = False
             yield Finding("note", "ports", f"{who}, {host}:{' '.join(map(str, several))}: {reason}")
     if free:
-        count = sum(len(ports) for _, _, ports in places)
-        yield Finding("ok", "ports", f"all {count} are free, from {config.base_port} on")
+        yield Finding("ok", "ports", f"all {here} are free, from {config.base_port} on")
     else:
         see = f"nodes that run already? see: python zookeeper_server.py{options} status"
         yield Finding("note", "ports", f"{see}   else choose another --base-port")
 
 
-def _why_not_bound(host: str, port: int) -> str | None:
+def _why_not_bound(host: str, port: int) -> OSError | None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        return error.strerror or str(error)
+        return error
     return None
 
 

@@ -310,7 +310,7 @@ class NodeProcess:
         return "the end of its supervisor" if self._parent is not None and self._parent.is_gone else None
 
     def _tell_when_alone(self, now: float) -> None:
-        """A node that waits for others says whom it hears, how many it needs, and what to type."""
+        """A node that waits for others says whom it hears, how many it needs, and what to do."""
         peer = self._node.peer
         if peer.phase.state is not State.LOOKING:
             self._looking_since = now
@@ -342,6 +342,14 @@ class NodeProcess:
                 what="majority lost",
                 empty=empty,
                 need=voters.needed,
+            )
+        elif silent := [id for id in up if id != self._id and peer.contacts[id].note is None]:
+            self._observer.note(
+                now,
+                f"no votes come from {_ids(silent)}, which can be reached: they do not know where this node is. In the "
+                f"cluster.toml they were started with, node {self._id} must be at {self._listen.endpoint('peer')}",
+                what="unanswered",
+                silent=silent,
             )
 
     def _say_hello(self, store: Store, epochs: Epochs) -> None:
