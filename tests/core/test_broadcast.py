@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.core.one import One, batch, chain, history, process
@@ -9,9 +11,11 @@ from zabzmq.core.effects import (
     Append,
     Busy,
     Deliver,
+    Effect,
     Proposed,
     Publish,
     ReadBatches,
+    Report,
     Resubscribe,
     SaveEpochs,
     Send,
@@ -753,6 +757,40 @@ def test_echoes_of_a_quorum_keep_the_leader() -> None:
         one.wait(60)
         echo(one, links[0])
     assert one.place == (State.LOOKING, Phase.QUIESCE)
+
+
+def doubts(effects: list[Effect]) -> list[dict[str, Any]]:
+    return [e.fields for e in effects if isinstance(e, Report) and e.kind == "quorum"]
+
+
+def test_a_leader_in_doubt_tells_when_it_gives_up_and_when_that_is_over() -> None:
+    """F2, for people: half the time is up."""
+    one, links = leading(5)
+    for _ in range(10):
+        one.wait(60)
+        echo(one, links[0], links[1])
+        assert doubts(one.said) == []
+    beat_at = one.now
+    (told,) = doubts(one.wait(240))
+    assert told == {"have": [0], "need": 3, "ms": 160.0}, "the tick of 240 ms after the heartbeat that was echoed"
+    echo(one, links[0], links[1])
+    assert doubts(one.wait(60)) == [{"have": [0, 1, 2], "need": 3}]
+    assert [each["have"] for each in doubts(one.wait(340))] == [[0]]
+    assert one.now - beat_at == 640 and one.place == LEADING
+    one.wait(60)
+    assert one.place == LEAVING
+
+
+def test_a_leader_in_doubt_tells_again_when_the_moment_has_moved() -> None:
+    one, links = leading(5)
+    for _ in range(10):
+        one.wait(60)
+        echo(one, links[0], links[1])
+    one.wait(240)
+    for link in links[:2]:
+        one.hear(link.learner, HbEcho(2, one.peer.hb_seq - 3, False), link)  # of the next heartbeat, and late
+    one.wait(60)
+    assert [each["ms"] for each in doubts(one.said)] == [160.0, 160.0]
 
 
 def test_a_link_that_blinks_costs_no_leadership_before_its_last_echo_is_old() -> None:

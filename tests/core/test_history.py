@@ -172,6 +172,15 @@ def test_the_point_of_divergence(
     assert history(*ours).divergence(ends(*theirs)) == Zxid(*parted)
 
 
+def test_transactions_are_counted_over_epochs() -> None:
+    ours = history((1, 5), (3, 2), (4, 9))
+    assert ours.count(ZERO, ZERO) == 0
+    assert ours.count(ZERO, Zxid(4, 9)) == 16
+    assert ours.count(Zxid(1, 5), Zxid(4, 1)) == 3
+    assert ours.count(Zxid(1, 2), Zxid(1, 4)) == 2
+    assert ours.count(Zxid(1, 4), Zxid(3, 2)) == 3
+
+
 def test_the_point_of_divergence_is_exact_though_all_is_purged() -> None:
     purged = history((1, 5), (2, 4), (4, 1), snapshot=(4, 1))
     assert purged.divergence(ends((1, 7))) == Zxid(1, 5)

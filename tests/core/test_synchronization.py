@@ -16,6 +16,7 @@ from zabzmq.core.effects import (
     InstallSnapshot,
     ReadBatches,
     ReadSnapshot,
+    Report,
     SaveEpochs,
     StageSnapshot,
     Truncate,
@@ -162,6 +163,19 @@ def test_method_when_the_log_begins_at_2_1_and_the_snapshot_at_2_2(theirs: Ends,
     one = leader_of(*OURS, snapshot=(2, 2), base=(2, 1))
     _, got = come(one, theirs)
     assert shape(got) == [*sent, ("NEWLEADER", (2, 3))]
+
+
+def test_the_reason_for_the_method_is_told_as_a_code_with_its_operands() -> None:
+    for theirs, told in (
+        (((1, 2),), {"method": "SNAP", "why": "purged", "last": (1, 2), "z": (2, 2), "base": (2, 1)}),
+        (((1, 2), (2, 1)), {"method": "DIFF", "why": "prefix", "last": (2, 1), "z0": (2, 1), "z": (2, 3), "count": 2}),
+        (((1, 2), (2, 5)), {"method": "TRUNC", "why": "diverged", "last": (2, 5), "z0": (2, 3), "count": 0}),
+    ):
+        one = leader_of(*OURS, snapshot=(2, 2), base=(2, 1))
+        come(one, theirs)
+        (*_, report) = [e for e in one.said if isinstance(e, Report) and e.kind == "sync"]
+        assert report.fields["peer"] == 2
+        assert {name: report.fields[name] for name in told} == told
 
 
 @pytest.mark.parametrize(

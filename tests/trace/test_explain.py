@@ -241,6 +241,10 @@ def test_a_follower_says_how_it_was_brought_up_to_date_and_how_far_it_is(story: 
     assert (answer.answer, proof(answer, "node.synced")) == ("following", sync)
     assert "it had 0.0, up to 1.1 was sent" in text(answer, "node.synced")
     assert text(answer, "node.behind") == "it is behind: it has applied nothing, and 1.1 is committed"
+    story(2, "note", what="sync", method="TRUNC", peer=0, z=[1, 1], z0=[0, 0], why="diverged", last=[1, 3])
+    assert "its log went on to 1.3, which is not in the leader's history" in text(node(story, 0), "node.synced")
+    story(2, "note", what="sync", method="SNAP", peer=0, z=[1, 1], why="purged", last=[0, 0], base=[1, 1])
+    assert "which begins after 1.1, reaches not so far back" in text(node(story, 0), "node.synced")
     applied = story.applied(0, (1, 1))
     assert proof(node(story, 0), "node.current") is applied
 

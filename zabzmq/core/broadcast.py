@@ -56,6 +56,7 @@ class LeaderBroadcast(LeaderSynchronization):
         self.fresh_seq = 0  # F5: nothing is committed or answered before this heartbeat is echoed by a quorum
         self.resigning = False
         self.echoed_before: dict[PeerId, float] = {}  # by voters whose link was lost since (F2)
+        self.doubted_until = inf  # as told to people
         self.commit_due = inf  # when the watermark is published, unless proposals have carried it to everyone by then
         peer.deliver()
         for learner in list(self.tenure):
@@ -85,6 +86,25 @@ class LeaderBroadcast(LeaderSynchronization):
         near |= {who for who, echoed_at in self.echoed_before.items() if echoed_at >= limit}
         if not peer.voters.is_quorum(near | {peer.id}):
             peer.leave_unanswered(f"no quorum of echoes within {peer.timing.quorum_timeout:.0f} ms")  # F2
+        else:
+            self._tell_doubt()
+
+    def _tell_doubt(self) -> None:
+        """When half of the time is up: who has echoed since, and when we give up (F2). Later, that it is over."""
+        peer, timeout = self.peer, self.peer.timing.quorum_timeout
+        echoed = {**self.echoed_before, peer.id: peer.now}
+        for who, learner in self.tenure.learners.items():
+            if learner.joined:
+                echoed[who] = max(learner.echoed_at, echoed.get(who, 0.0))
+        heard_at = sorted(echoed.values(), reverse=True)[peer.voters.needed - 1]
+        ends_at = max(self.established_at, heard_at) + timeout
+        doubted_until = ends_at if ends_at - peer.now <= timeout / 2 else inf
+        if doubted_until == self.doubted_until:
+            return
+        self.doubted_until = doubted_until
+        have = sorted(who for who, echoed_at in echoed.items() if peer.now - echoed_at < timeout / 2)
+        left = {} if doubted_until == inf else {"ms": round(ends_at - peer.now, 3)}
+        peer.report("quorum", have=have, need=peer.voters.needed, **left)
 
     def drop(self, learner: Learner, why: str) -> None:
         """F4: an echo grows no older for the loss of its link, so a link that blinks costs no leadership by itself."""

@@ -157,6 +157,15 @@ class History:
                 return Zxid(epoch, min(counter, mine[epoch]))
         return ZERO
 
+    def count(self, after: Zxid, upto: Zxid) -> int:
+        """How many transactions lie in `(after, upto]`, both of which lie on this branch."""
+        total = 0
+        for epoch, counter in self.ends:
+            if after.epoch <= epoch <= upto.epoch:
+                end = upto.counter if epoch == upto.epoch else counter
+                total += end - (after.counter if epoch == after.epoch else 0)
+        return total
+
     def last_admit(self, peer: PeerId) -> int | None:
         """The life named by the last ADMIT of `peer` in this history, committed or not (L18)."""
         return next((a.life for _, a in reversed(self.admits) if a.peer == peer), None)

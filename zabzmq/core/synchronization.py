@@ -150,14 +150,18 @@ class LeaderSynchronization(LeaderDiscovery):
         if diverged_at < history.base:
             learner.snapshot = history.mark(history.snapshot)
             self._read_snapshot(learner, 0)
-            peer.report("sync", method="SNAP", peer=learner.process.peer, z=history.snapshot)
+            self._report_sync(learner, "SNAP", "purged", last=ack.last, z=history.snapshot, base=history.base)
             return
         if diverged_at < ack.last:
             peer.emit(Send(learner.link, Trunc(self.tenure.epoch, diverged_at)))
         learner.sent = learner.durable = diverged_at
-        method = "TRUNC" if diverged_at < ack.last else "DIFF"
-        peer.report("sync", method=method, peer=learner.process.peer, z=learner.cut, z0=diverged_at)
+        method, why = ("TRUNC", "diverged") if diverged_at < ack.last else ("DIFF", "prefix")
+        count = history.count(diverged_at, learner.cut)
+        self._report_sync(learner, method, why, last=ack.last, z=learner.cut, z0=diverged_at, count=count)
         self.pump(learner)
+
+    def _report_sync(self, learner: Learner, method: str, why: str, **fields: object) -> None:
+        self.peer.report("sync", method=method, peer=learner.process.peer, why=why, **fields)
 
     # ---- the send cursor
 

@@ -405,6 +405,13 @@ def _how_far(facts: Facts, node: NodeFacts, down: bool) -> Iterable[Clause]:
         method, end, start = node.synced.get("method"), node.synced.get("z"), node.synced.get("z0")
         had = f"it had {dotted(start)}, " if start is not None else ""
         how = f"{had}up to {dotted(end)} was sent" if start != end else f"it had all up to {dotted(end)}"
+        match node.synced.get("why"):
+            case "diverged":
+                how += f"; its log went on to {dotted(node.synced.get('last'))}, which is not in the leader's history"
+            case "purged":
+                how += (
+                    f"; the leader's log, which begins after {dotted(node.synced.get('base'))}, reaches not so far back"
+                )
         yield say("node.synced", node.synced, leader=node.synced.n, method=method, how=how)
     if node.truncate is not None:
         was, to = dotted(node.truncate.get("was")), dotted(node.truncate.get("z"))

@@ -180,7 +180,12 @@ def _note(event: Event) -> str:
         case "link":
             return f"link to {event.get('peer')} opened"
         case "sync":
-            return f"sync of {event.get('peer')} by {event.get('method')}, {span(event)}"
+            why = f" ({event.get('why')})" if event.get("why") else ""
+            return f"sync of {event.get('peer')} by {event.get('method')}{why}, {span(event)}"
+        case "quorum":
+            ms = event.get("ms")
+            left = f", gives up in {ms:.0f} ms" if isinstance(ms, int | float) else ""
+            return f"heard of late: {ids(event.get('have'))}, {event.get('need')} are needed{left}"
     return str(event.get("text") or _plainly(event))
 
 
