@@ -246,6 +246,34 @@ test("what a node ran with that leaves a rule out taints all that follows, and a
   assert.deepEqual(badEvent({ ...told[0], unsafe: 7 }), ["bad_field", { field: "unsafe" }]);
 });
 
+const BETS = {
+  another: (run) => { run.tell(1, "note", { what: "mesh", peer: 0, up: false }); run.leads(2, 2); },
+  same: (run) => { run.tell(0, "note", { what: "mesh", peer: 2, up: false }); run.t += 3; run.tell(0, "recv", { type: "HB_ECHO", from: 1, count: 9 }); },
+  none: (run) => { for (const peer of [0, 2]) run.tell(1, "note", { what: "mesh", peer, up: false }); run.t += 3; run.tell(1, "recv", { type: "HEARTBEAT", from: 1, count: 9 }); },
+};
+
+for (const [came, happens] of Object.entries(BETS)) {
+  test(`what came of a kill that somebody predicted follows from the events: ${came}`, () => {
+    const run = Run.ready();
+    const target = came === "same" ? 2 : 0;
+    const asked = run.tell(1, "note", { what: "predict", by: "ann", question: "kill", target, answer: "another" });
+    run.tell(1, "note", { text: "a moment later" });
+    assert.equal(run.state.bets[0].down, null);
+    happens(run);
+    const { history } = run;
+    const [bet] = history.state.bets;
+    assert.deepEqual([bet.id, bet.target, bet.came], [idOf(asked), target, came]);
+    const answer = new Why(history, history.end - 1, history.state).bet(bet.id);
+    assert.equal(codes(answer)[0], "bet_said");
+    assert.equal(codes(answer).at(-1), came === "another" ? "bet_right" : "bet_wrong");
+    assert.ok(answer.clauses.every((clause) => run.events.some((event) => idOf(event) === clause.id)), "each is proven");
+    // An export holds the time of heartbeats that it leaves out, at its end as well.
+    const again = new History();
+    for (const line of history.lines().join("").trim().split("\n")) again.add(JSON.parse(line));
+    assert.deepEqual(again.state.bets, history.state.bets);
+  });
+}
+
 test("a page that joins late comes to the same as one that saw it all", () => {
   const run = Run.ready();
   run.write([1, 1], [0, 0]);

@@ -26,6 +26,9 @@ class Story:
         who = {"v": 1, "n": n, "boot": f"aaa{n}", "seq": self.told[n]}
         self.lines.append(json.dumps({**who, "t": round(self._t, 6), "lc": len(self.lines), "k": k, **fields}))
 
+    def wait(self, seconds: float) -> None:
+        self._t += seconds
+
     def commit(self, counter: int) -> None:
         """One entry from its proposal to the state of all."""
         z, prev = [1, counter], [1 if counter > 1 else 0, counter - 1]

@@ -77,9 +77,8 @@ def test_rules_that_are_switched_off_are_framed_named_and_taint_the_trace(
     five.start(2, 3, 4)
     page = pages.open(address(five.config.base_port))
     browser.leader(page)
-    page.wait_for_selector("body[data-unsafe]")
-    said = page.inner_text("#unsafe")
-    assert "Nodes 0 and 1: --unsafe-rejoin-empty, an empty disk counts at once" in said and "tainted" in said
+    page.wait_for_selector("#unsafe:has-text('Nodes 0 and 1: --unsafe-rejoin-empty, an empty disk counts at once')")
+    assert page.is_visible("body[data-unsafe]") and "tainted" in page.inner_text("#unsafe")
     assert "gradient" in page.evaluate("getComputedStyle(document.body, '::before').borderImageSource")
 
     # Not any more; but what was done then is still there.

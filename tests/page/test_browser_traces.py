@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,19 @@ const next = () => {
 };
 requestAnimationFrame(next);
 """
+
+
+# Of each node that is there: whom its newest vote is for, as the events up to the moment shown have it.
+VOTES_TOLD = """() => {
+  const votes = {};
+  for (const { e } of zab.history.records.slice(0, zab.position - zab.history.first + 1)) {
+    if (e.k === "vote") votes[e.n] = e;
+    if (e.k === "boot" || (e.k === "state" && ["QUIESCE", "BROADCAST"].includes(e.phase))) delete votes[e.n];
+  }
+  const up = (e) => zab.state.nodes[e.n].up;
+  return Object.values(votes).filter((e) => up(e) && e.candidate !== null).map((e) =>
+    `${e.candidate} (${e.epoch}, ${e.z.join(".")}, ${e.id})`);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +168,88 @@ def test_the_sentence_fits_the_moment(pages: Pages, run: str, moment: str, said:
     )
     browser.frames(page)
     assert said in page.inner_text("#sentence")
+
+
+def test_while_nobody_leads_the_votes_stand_in_the_table_at_any_moment(pages: Pages) -> None:
+    page = pages.open(unused_address("f=leader-crash"))
+    browser.mode(page, "replay")
+    assert page.inner_text("#logs thead th >> nth=0") == "Node"
+    # The moment before each vote, and after it: the table shows what the events had told until then.
+    moments = page.evaluate("zab.history.records.filter(({ e }) => e.k === 'vote').flatMap(({ i }) => [i - 1, i])")
+    voting = 0
+    for moment in moments:
+        page.evaluate("i => zab.pauseAt(i)", moment)
+        browser.frames(page)
+        rows = page.eval_on_selector_all(
+            "#logs tbody th .w", "all => all.map(cell => cell.textContent.split(' → ')[1])"
+        )
+        told = page.evaluate(VOTES_TOLD)
+        assert [row for row in rows if row] == ([] if page.get_attribute("#leader", "data-leader") else told)
+        voting += any(rows)
+    assert voting > 10
+    page.evaluate("zab.pauseAt(zab.history.records.findLast(({ e }) => e.why === 'elected').i)")
+    page.wait_for_selector("#acks:has-text('leader when 3 agree; most so far: 4')")
+    assert page.inner_text("#logs thead th >> nth=0") == "Node → its vote (epoch, zxid, id)"
+
+
+def test_a_leader_in_doubt_counts_down_what_it_has_told_and_nothing_else(pages: Pages) -> None:
+    story = Story()
+    story.tell(0, "note", what="quorum", have=[0], need=2, ms=1200.0)
+    story.wait(0.5)
+    story.tell(1, "note", text="half a second later")
+    story.wait(1.0)
+    story.tell(1, "note", text="later than that")
+    story.tell(0, "note", what="quorum", have=[0, 1], need=2)
+    page = pages.open(unused_address())
+    browser.drop(page, doubt_jsonl=story.text)
+    browser.mode(page, "replay")
+    end = page.evaluate("zab.position")
+    for back, said in ((4, ""), (3, "1.2 s left"), (2, "0.7 s left"), (1, ""), (0, "")):
+        page.evaluate("i => zab.pauseAt(i)", end - back)
+        browser.frames(page)
+        assert ("s left" in page.inner_text("#node-0")) is bool(said)
+        assert said in page.inner_text("#node-0") and said in page.inner_text("#sentence")
+        ground = page.eval_on_selector("#node-0", "node => getComputedStyle(node).backgroundImage")
+        assert ("repeating" in ground) is bool(said), "hatched"
+
+
+@pytest.mark.parametrize(
+    ("told", "box", "because"),
+    [
+        ({"method": "DIFF", "why": "prefix", "last": [1, 2], "z0": [1, 2], "count": 9}, "1.2 → 1.11, DIFF", ""),
+        (
+            {"method": "TRUNC", "why": "diverged", "last": [1, 5], "z0": [1, 2], "count": 9},
+            "1.5 → 1.2 → 1.11, TRUNC",
+            "Its log goes on after 1.2 with what the leader",
+        ),
+        (
+            {"method": "SNAP", "why": "purged", "last": [0, 0], "base": [1, 9]},
+            "0.0 → 1.11, SNAP",
+            "log begins after 1.9 only",
+        ),
+        ({"method": "SNAP"}, "0.0 → 1.11, SNAP", ""),
+    ],
+    ids=["diff", "trunc", "snap", "a node that tells less"],
+)
+def test_catching_up_says_by_what_and_why(pages: Pages, told: dict[str, Any], box: str, because: str) -> None:
+    story = Story()
+    for counter in range(1, 12):
+        story.commit(counter)
+    story.tell(2, "state", role="FOLLOWING", phase="SYNCHRONIZATION", epoch=1, leader=0, why="promised", text="x")
+    story.tell(0, "note", what="sync", peer=2, z=[1, 11], **told)
+    story.tell(2, "recv", type="SNAP", **{"from": 0}, z=[1, 11], size=200)
+    story.tell(2, "recv", type="SNAP_CHUNK", **{"from": 0}, offset=0, data=50)
+    page = pages.open(unused_address())
+    browser.drop(page, sync_jsonl=story.text)
+    browser.look(page, 2, "sync")
+    assert box in page.inner_text("#node-2")
+    assert page.eval_on_selector("#node-2 .bar i", "bar => bar.style.width") == "25%"
+    if "count" in told:
+        assert "entries: 9" in page.inner_text("#node-2")
+    page.click("#node-2")
+    page.wait_for_selector('#why-text li[data-code="node.synced"]')
+    clause = page.inner_text('#why-text li[data-code="node.synced"]')
+    assert because in clause and because in page.inner_text("#sentence")
 
 
 def test_votes_are_arrows(pages: Pages) -> None:

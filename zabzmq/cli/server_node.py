@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import zabzmq
 from zabzmq.cli.common import Exit, UserError, complain
 from zabzmq.cli.node_faults import NodeFaults
+from zabzmq.cli.node_notes import prediction
 from zabzmq.cli.server_observe import Operations, crash, log_teller, node_state, page_path
 from zabzmq.cluster.parent import watch_parent
 from zabzmq.core.errors import StorageError, ZabError
@@ -248,6 +249,7 @@ class NodeProcess:
             fault=None if self._faults is None else self._faults.set,
             hold=None if self._faults is None else self._faults.hold,
             deliver=None if self._faults is None else self._faults.deliver,
+            note=self._note,
         )
         bind = Bind(self._id, options.host, self._listen.observe, options.allow_hosts)
         self._endpoint = Observe(bind, parts, feed, self._config.log_dir, page_path())
@@ -274,6 +276,12 @@ class NodeProcess:
         self._observer.fault(self._clock.now(), "crash")
         self._flush_logs()
         crash()
+
+    def _note(self, body: bytes) -> dict[str, Any]:
+        said = prediction(body, self._id, self._config.ids)
+        self._observer.note(self._clock.now(), said.text, **said.fields)
+        self._flush_logs()
+        return {"v": 1, "node": self._id, "boot": self._observer.boot, "seq": self._observer.seq}
 
     def _status(self, rid: int) -> NodeStatus:
         return self._node.status(

@@ -71,6 +71,8 @@ class Parts(NamedTuple):
     """Likewise: step mode on or off."""
     deliver: Callable[[bytes], dict[str, Any]] | None = None
     """Likewise: let one message go, or time pass."""
+    note: Callable[[bytes], dict[str, Any]] | None = None
+    """In the loop: write what people predict into the event log, or raise FaultError. It harms nobody."""
 
 
 class Observe:
@@ -171,7 +173,7 @@ class Observe:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda loop, context: self._on_bug(context.get("exception")))
         streams = Streams(self.feed, parts.now, self._count)
-        harms = {"/fault": parts.fault, "/hold": parts.hold, "/deliver": parts.deliver}
+        harms = {"/fault": parts.fault, "/hold": parts.hold, "/deliver": parts.deliver, "/note": parts.note}
         writes = {"/op": self._op, "/crash": self._crash, **{path: self._harm(harm) for path, harm in harms.items()}}
         routes = Routes(
             Access(bind.port, names_of(bind), token, no_token, beyond),
