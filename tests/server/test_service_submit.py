@@ -265,18 +265,18 @@ def test_a_gap_that_only_apply_can_see_is_answered_with_what_is_expected() -> No
 
 
 def test_until_a_new_leader_has_applied_what_it_was_elected_with_it_judges_nobody() -> None:
-    """Else a session registered in that history would be called expired, and lose what it has in doubt (C4)."""
-    served = Served(leads=False)
+    """Else operation 2 would be refused as a gap, and its client believe that operation 1 was not done (C4)."""
+    served = Served()
+    alice = served.register()
+    served.lead(cut=Zxid(1, 2))
+    served.submit(alice, 2, *increments(2, 1))
+    assert served.nos() == [(2, 1, "busy")]
     served.epoch = 1
-    served.lead(cut=Zxid(1, 1))
-    served.submit((1, 1), 1, Put(b"k", b"v"))
-    assert served.nos() == [(1, 1, "busy")]
-    served.epoch = 1
-    served.apply_foreign(SealedRun(NO_SESSION, 0, 0, Raw(encode([Register("alice")]))), count=1)
+    served.apply_foreign(SealedRun(alice, 1, 0, Raw(encode(increments(1, 1)))), count=1)
     served.epoch = 2
-    served.submit((1, 1), 1, Put(b"k", b"v"))
+    served.submit(alice, 2, *increments(2, 1))
     served.turn()
-    assert served.dones() == [(1, [None])]
+    assert served.dones() == [(2, [None])]
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
