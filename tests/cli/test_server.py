@@ -17,6 +17,7 @@ import zabzmq
 from tests.client.fake import FakeCluster
 from zabzmq.cli import common, demo
 from zabzmq.cli.server import main, server
+from zabzmq.cli.server_status import page
 from zabzmq.core.zxid import PeerId, Zxid
 from zabzmq.storage.store import Store
 
@@ -157,6 +158,14 @@ def test_status_of_a_cluster_is_one_object_or_one_table(run: Run, cluster: FakeC
     table = run("status", "--base-port", cluster.base_port)
     assert table.code == ran.code == 0
     assert max(map(len, table.out.splitlines())) <= 80
+
+
+def test_only_frames_that_should_not_have_come_are_shown(run: Run, cluster: FakeCluster) -> None:
+    status = json.loads(run("status", "--json", "--base-port", cluster.base_port).out)
+    status["nodes"][1]["dropped"] = {"closed": 3}
+    assert not [line for line in page(status, "") if "frames refused" in line], "last words of a link are weather"
+    status["nodes"][1]["dropped"]["version"] = 2
+    assert page(status, "")[-1] == "frames refused (damaged, foreign or of another version): node 1: 2"
 
 
 # ---- log dump ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,12 @@ class Terminal:
         self.before = termios.tcgetattr(child)
         self.child = child
         self.process = subprocess.Popen(
-            command, stdin=child, stdout=child, stderr=child, env=environment(TERM="xterm"), start_new_session=True
+            command,
+            stdin=child,
+            stdout=child,
+            stderr=child,
+            env=environment(TERM="xterm", PYTHONUTF8="1"),
+            start_new_session=True,
         )
         self.shown = ""
         self._from = 0
@@ -81,6 +86,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_keys_do_what_commands_do_and_the_terminal_is_given_back(terminal: Terminal) -> None:
     terminal.until("a write counts once 3 of 5 have it on disk")
+    terminal.until("★  LEADING")
     terminal.until("k kill")
     assert not termios.tcgetattr(terminal.child)[3] & termios.ICANON, "keys come one by one"
     terminal.press("k")

@@ -158,7 +158,8 @@ def command_line(ctx: click.Context) -> list[str]:
 def can_encode(text: str) -> bool:
     """Whether standard output can show this."""
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        # While rich draws, it stands in for standard output, and tells no encoding.
+        text.encode(sys.stdout.encoding or getattr(sys.__stdout__, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

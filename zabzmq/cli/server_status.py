@@ -37,9 +37,10 @@ def page(status: dict[str, Any], options: str) -> list[str]:
         waits = ", ".join(f"{count} at node {node}" for node, count in held.items() if count) or "no message waits"
         lines.append(f"held: node {' '.join(map(str, held))}; timers stand; {waits}")
         lines.append(f"next: python zookeeper_server.py{options} step next        (step off lets all go on)")
-    refused = [f"node {n['node']}: {sum(n['dropped'].values())}" for n in status["nodes"] if n["up"] and n["dropped"]]
-    if refused:
-        lines.append(f"frames refused (damaged, foreign or of another version): {', '.join(refused)}")
+    refused = {n["node"]: _refused(n["dropped"]) for n in status["nodes"] if n["up"]}
+    if any(refused.values()):
+        told = ", ".join(f"node {node}: {count}" for node, count in refused.items() if count)
+        lines.append(f"frames refused (damaged, foreign or of another version): {told}")
     full = [str(n["node"]) for n in status["nodes"] if n["up"] and n["space"] != "ok"]
     if full:
         lines.append(f"disk nearly full on node {' '.join(full)}")
@@ -47,6 +48,11 @@ def page(status: dict[str, Any], options: str) -> list[str]:
     if empty and status["leader"] is None:
         lines.append(f"not counted yet, for their disks are empty: node {' '.join(empty)}")
     return lines
+
+
+def _refused(dropped: dict[str, int]) -> int:
+    """Without the last words of links that had just ended: those are weather."""
+    return sum(count for reason, count in dropped.items() if reason != "closed")
 
 
 def show_status(

@@ -313,8 +313,10 @@ class EventObserver(Books):
         """Frames that could not be read, by reason."""
         self._alone(now)
         self._event("drop", {"what": "frames", "reasons": dict(reasons), "why": "cannot be read"})
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        self._line(f"WARNING frames refused: {told}")
+        # The last words of a link that has just ended are weather, and no matter for people.
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()) if reason != "closed")
+        if told:
+            self._line(f"WARNING frames refused: {told}")
 
     def boot_event(self, now: float, text: str, **fields: Any) -> None:
         """The first event of a process; `text` is its line."""
