@@ -265,6 +265,52 @@ def test_an_invalid_operation_ends_and_lets_the_others_go_on() -> None:
     assert not session.retired
 
 
+def test_what_was_never_sent_does_not_wait_for_an_expired_session() -> None:
+    session = Session("ann", None)
+    session.identity = ID
+    calls = [Call(Put(b"k", b"v" * (1 << 20)), 0.0, 5_000.0) for _ in range(10)]
+    session.take(calls)
+    assert len(session.submits(0.0)) == 8, "and two wait for room"
+    ended, moving = session.on_no(no("expired_client", 1), 0, 10.0, False)
+    assert (ended, moving) == ([], [calls[0], calls[8], calls[9]]), "the others are told one by one"
+    for seq in range(2, 9):
+        assert session.on_no(no("expired_client", seq), 0, 10.0, False) == ([], [calls[seq - 1]])
+    assert session.is_settled
+
+
+@pytest.mark.parametrize("bad", [{1}, {7}, {3, 4}, {1, 2, 3, 4, 5, 6, 7}, {2, 7}])
+def test_an_invalid_operation_does_not_take_its_fellows_along(bad: set[int]) -> None:
+    session, calls = session_of(7)
+    wanted = {call.seq: call for call in calls}
+    failed: Calls = []
+    for _ in range(50):
+        submits = session.submits(0.0)
+        if not submits:
+            break
+        for submit in submits:
+            keys = [operation.key for operation in decode_operations(submit.ops) if isinstance(operation, Put)]
+            if any(int(key[1:]) + 1 in bad for key in keys):
+                ended, moving = session.on_no(no("invalid", submit.seq, len(keys)), 0, 1.0, False)
+                failed += ended
+                session.take(moving)
+            else:
+                session.on_done(done(submit.seq, *[None] * len(keys)), 0, 1.0)
+    assert failed == [wanted[seq] for seq in sorted(bad)]
+    assert {call.outcome for seq, call in wanted.items() if seq not in bad} <= {Outcome.OK}
+    assert not session.chain and not session.retired
+
+
+def test_what_was_sent_behind_a_hole_moves_on_when_it_is_refused() -> None:
+    session, calls = session_of(2)
+    session.submits(0.0)
+    session.take([later := Call(Put(b"later", b"v"), 0.0, 5_000.0)])
+    session.submits(0.0)
+    assert session.on_no(no("invalid", 1, 1), 0, 10.0, False)[0] == [calls[0]]
+    assert session.on_no(no("seq_gap", 2, 1, expected=1), 0, 10.0, False) == ([], [calls[1]])
+    assert session.on_no(no("seq_gap", 3, 1, expected=1), 0, 10.0, False) == ([], [later])
+    assert session.is_settled
+
+
 def test_a_node_that_alone_may_be_asked_has_the_last_word() -> None:
     session, calls = session_of(1)
     session.submits(0.0)

@@ -57,6 +57,9 @@ class Session:
         self._patience = PATIENCE_MS
         self._backoff = BACKOFF_MS
         self._hole: int | None = None
+        # A message was refused whole for what is in it: up to this number operations travel alone, so few at a time.
+        self._suspect_until = 0
+        self._few = WINDOW
 
     @property
     def room(self) -> int:
@@ -106,6 +109,10 @@ class Session:
         at = self.sent
         while at < end:
             step = min(end - at, WINDOW)
+            if self.base + at < self._suspect_until:
+                if at > 0:
+                    break  # so that a refusal is of these alone, and leaves nothing behind it in doubt
+                step = min(step, self._few)
             calls = self.chain[at : at + step]
             ops = encode([call.operation for call in calls])
             while len(ops) > SUBMIT_BYTES_MAX and len(calls) > 1:
@@ -120,7 +127,7 @@ class Session:
             out.append(Submit(self.identity, seq, acked, timeout_ms, Raw(ops)))
             self.flights.append((seq + len(calls), len(ops)))
             self.flying_bytes += len(ops)
-            if self.flying_bytes >= OUTSTANDING_BYTES_MAX:
+            if self.flying_bytes >= OUTSTANDING_BYTES_MAX or seq < self._suspect_until:
                 break
         self.sent = at
         if self.patience_at == NEVER:
@@ -182,6 +189,8 @@ class Session:
                     ended.append(call)
             place += 1
         self._drop_final()
+        if self.base >= self._suspect_until:
+            self._few = WINDOW
         self._patience = PATIENCE_MS
         self._backoff = BACKOFF_MS
         self.patience_at = now + PATIENCE_MS if self.sent else NEVER
@@ -218,6 +227,11 @@ class Session:
             if call.outcome is None:
                 call.why, call.text = no.why, no.text
         if no.why == "seq_gap" and not final:
+            if self._hole is not None and spoken_of and no.expected is not None and no.expected <= self._hole:
+                self._refused(spoken_of)
+                moving = self._give_back(spoken_of)  # behind a hole nothing is sent again
+                self._drop_final()
+                return [], moving
             if no.expected is None or not self.base <= no.expected < self.base + len(self.chain):
                 return [], []  # a stale leader's: it missed what is already final (C4)
             self._refused(spoken_of)
@@ -233,6 +247,11 @@ class Session:
         if no.why == "expired_client":
             self.retired = True
             return self._evict(spoken_of, now)
+        if no.why == "invalid" and len(spoken_of) > 1 and not final:
+            # One of these is to blame, and the others are as good as ever: halve them until it stands alone.
+            self._suspect_until = max(self._suspect_until, first + len(spoken_of))
+            self._few = max(1, min(self._few, len(spoken_of)) // 2)
+            return [], []
         if final or no.why == "invalid":
             return self._reject(spoken_of, now), self._mend(now)
         if no.why in ("busy", "not_executed"):
@@ -245,18 +264,25 @@ class Session:
 
     def _evict(self, calls: Calls, now: float) -> tuple[Calls, Calls]:
         """The session is no more: what an earlier attempt left in doubt stays so for ever, the rest moves on."""
-        ended, moving = [], []
+        ended = []
         for call in calls:
-            if call.outcome is None:
-                if call.in_doubt:
-                    call.finish(Outcome.UNKNOWN, call.why, call.text, now)
-                    ended.append(call)
-                else:
-                    moving.append(call)
-            self.chain[call.seq - self.base] = TOMBSTONE
+            if call.outcome is None and call.in_doubt:
+                call.finish(Outcome.UNKNOWN, call.why, call.text, now)
+                ended.append(call)
+            if call.outcome is not None:
+                self.chain[call.seq - self.base] = TOMBSTONE
+        # Those on their way are refused likewise, and hear of it one by one; those never sent would hear nothing.
+        moving = self._give_back([call for call in self.chain if call is not TOMBSTONE])
         self._drop_final()
-        self._hole = self.base  # the others were refused likewise, and hear of it one by one
+        self._hole = self.base
         return ended, moving
+
+    def _give_back(self, calls: Calls) -> Calls:
+        """Those of these that are awaited and surely not done, for another session; their numbers are left empty."""
+        moving = [call for call in calls if call.outcome is None and not call.in_doubt]
+        for call in moving:
+            self.chain[call.seq - self.base] = TOMBSTONE
+        return moving
 
     def _reject(self, calls: Calls, now: float) -> Calls:
         ended = []
