@@ -203,6 +203,16 @@ def test_status_of_another_cluster_names_it(run: Run) -> None:
     assert 'belongs to cluster "green", not to "demo"' in ran.err
 
 
+def test_a_named_node_that_is_down_is_the_one_to_start(play: Run, cluster: FakeCluster) -> None:
+    cluster.kill(1)
+    cluster.kill(3)
+    for command in (["get", "--from", 3], ["guess", 1, "--node", 3]):
+        ran = play(*command, "--timeout", 0.2)
+        assert ran.code == 4
+        assert "up: 0 2 4   start it:  python zookeeper_server.py" in ran.err
+        assert ran.err.rstrip().endswith("node 3")
+
+
 def test_one_node_alone_is_not_left_for_the_leader(play: Run) -> None:
     ran = play("guess", 1, "--node", 3)
     assert ran.code == 3
@@ -411,6 +421,12 @@ def test_bench_counts_what_was_done(play: Run, op: str, tmp_path: Any) -> None:
             assert event["type"] == "ok"
             assert (event["op"], event["key"]) == (begun["op"], begun["key"]) and event["t"] >= begun["t"]
     assert not pending
+
+
+def test_bench_ends_after_so_many_operations(play: Run, cluster: FakeCluster) -> None:
+    ran = play("bench", "-n", 7, "-c", 2, "--outstanding", 3, "--json")
+    assert (ran.code, ran.json["ops"], ran.json["number"]) == (0, 7, 7)
+    assert ran.json["seconds"] < 5
 
 
 def test_every_history_begins_with_keys_of_its_own(play: Run, tmp_path: Any) -> None:

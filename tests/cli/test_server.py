@@ -160,6 +160,13 @@ def test_status_of_a_cluster_is_one_object_or_one_table(run: Run, cluster: FakeC
     assert max(map(len, table.out.splitlines())) <= 80
 
 
+def test_ascii_and_json_can_be_asked_for(run: Run, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = run("status", "--ascii", "--base-port", cluster.base_port).out
+    assert table.isascii() and "0 *  LEADING" in table and "healthy  5/5 up | quorum 3 ok" in table
+    monkeypatch.setenv("ZAB_FORMAT", "json")
+    assert json.loads(run("status", "--base-port", cluster.base_port).out)["health"] == "healthy"
+
+
 def test_only_frames_that_should_not_have_come_are_shown(run: Run, cluster: FakeCluster) -> None:
     status = json.loads(run("status", "--json", "--base-port", cluster.base_port).out)
     status["nodes"][1]["dropped"] = {"closed": 3}

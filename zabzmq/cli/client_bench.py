@@ -25,7 +25,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import click
 
-from zabzmq.cli.client_options import Seconds, common_options, setup
+from zabzmq.cli.client_options import TIMEOUT_S_MAX, Seconds, common_options, setup
 from zabzmq.cli.client_output import VERSION, Trouble, exit_code, name_of, no_way, to_json, trouble
 from zabzmq.cli.common import Command, Exit, UserError, Whole
 from zabzmq.client.call import Call, Calls, Outcome
@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     seconds: float
     size: int
     keys: int
+    number: int | None = None
 
 
 class History:
@@ -113,6 +114,7 @@ class Bench:
         self.latencies: list[float] = []
         self.outcomes: Counter[str] = Counter()
         self.under_way = 0
+        self._left = plan.number if plan.number is not None else 1 << 62
         self._serial = 0
         self._wish = self._wishes()
 
@@ -164,6 +166,8 @@ class Bench:
 
     def _start(self, slots: list[int]) -> None:
         """One operation for each of these slots; slot s belongs to client s // outstanding."""
+        slots = slots[: self._left]
+        self._left -= len(slots)
         self.under_way += len(slots)
         if self.history is None and self.plan.op in ("kv.put", "guess"):
             for first, players in groupby(sorted(slots), lambda slot: slot // self.plan.outstanding):
@@ -198,7 +202,7 @@ class Bench:
         began = shown = now = time.monotonic()
         end = began + self.plan.seconds
         self._start(list(range(self.plan.clients * self.plan.outstanding)))
-        while now < end:
+        while now < end and self.under_way:
             calls = client.pump(100.0)
             now = time.monotonic()
             latencies += [call.finished - call.started for call in calls if call.reply is not None]
@@ -281,8 +285,9 @@ def spoken(out: dict[str, Any]) -> str:
 @click.command(cls=Command)
 @click.option("--op", type=click.Choice(OPERATIONS), default="kv.put", show_default=True, help="What to do.")
 @click.option("--outstanding", type=Whole(1, 65_536), default=256, show_default=True, help="Under way, of each client.")
-@click.option("--seconds", type=Seconds(), metavar="SECONDS", default=10.0, show_default=True, help="For how long.")
-@click.option("--clients", type=Whole(1, 256), default=1, show_default=True, help="Sessions, each with a name.")
+@click.option("--seconds", type=Seconds(), metavar="SECONDS", help="For how long.  [default: 10, or as -n takes]")
+@click.option("-n", "--number", type=Whole(1, 1_000_000_000), help="How many operations, and then end.")
+@click.option("-c", "--clients", type=Whole(1, 256), default=1, show_default=True, help="Sessions, each with a name.")
 @click.option("--size", type=Whole(0, 1 << 20), default=128, show_default=True, help="Bytes of a value.")
 @click.option("--keys", type=Whole(1, 1_000_000), default=10_000, show_default=True, help="Different keys.")
 @click.option(
@@ -297,7 +302,8 @@ def bench(
     ctx: click.Context,
     op: str,
     outstanding: int,
-    seconds: float,
+    seconds: float | None,
+    number: int | None,
     clients: int,
     size: int,
     keys: int,
@@ -305,7 +311,9 @@ def bench(
 ) -> None:
     """Measure what the cluster commits in a second."""
     asked = setup(ctx)
-    plan = Plan(op, clients, outstanding, seconds, size, keys)
+    if seconds is None:
+        seconds = 10.0 if number is None else TIMEOUT_S_MAX
+    plan = Plan(op, clients, outstanding, seconds, size, keys, number)
     try:
         file = path.open("w", encoding="utf-8") if path is not None else None
     except OSError as e:

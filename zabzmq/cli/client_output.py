@@ -101,8 +101,8 @@ def operation_object(operation: Operation) -> dict[str, Any]:
             out |= bytes_field("key", key) | bytes_field("expect", expect) | bytes_field("value", blob)
         case Delete(key):
             out |= bytes_field("key", key)
-        case Register():
-            pass
+        case Register(name):
+            out["as"] = name
     return out
 
 
@@ -307,7 +307,8 @@ def trouble(call: Call, client: Client, setup: Setup, ctx: click.Context, player
             (f"Whether {request_id(call)} was committed cannot be learned any more by repeating it.",),
         )
     if call.outcome is Outcome.UNKNOWN:
-        to = "the cluster" if call.node is None and client.leader is None else f"leader {client.search.former}"
+        former = client.search.former  # it may be looked for anew by now
+        to = "the cluster" if former is None else f"leader {former}"
         again = f"client.py{options}{f' --as {player}' if player else ''} {what} --id {request_id(call)}"
         spoke = bool(call.text) and call.why not in SILENCE
         silent = "which went silent before answering"
@@ -337,7 +338,9 @@ def no_way(why: str, text: str, client: Client, setup: Setup, ctx: click.Context
         )
     if why == UNREACHABLE:
         down = [node for node in known if node not in up]
-        return Trouble("error", f"{text}.", (f"up: {numbers(up)}   start it:  {server} node {down[0] if down else 0}",))
+        asked = ctx.params.get("node", ctx.params.get("source"))  # it alone, by --node or --from
+        which = asked if isinstance(asked, int) else down[0] if down else 0
+        return Trouble("error", f"{text}.", (f"up: {numbers(up)}   start it:  {server} node {which}",))
     if why == NO_LEADER:
         voters = sorted(client.search.voters) or known
         need = len(voters) // 2 + 1

@@ -15,6 +15,7 @@ from zabzmq.cli.common import (
     cluster_options,
     command_line,
     directory_options,
+    json_option,
     settled,
     unmarked,
 )
@@ -24,7 +25,6 @@ from zabzmq.server.config import NODES_MAX
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP: Final = {"help_option_names": ["-h", "--help"]}
-JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 TARGET: Final = click.argument("target", shell_complete=complete_target)
 
 
@@ -34,7 +34,7 @@ def told(ctx: click.Context) -> str:
 
 
 def _common(function: F) -> F:
-    return click.pass_context(JSON(cluster_options(directory_options(function))))  # type: ignore[return-value]
+    return click.pass_context(json_option(cluster_options(directory_options(function))))  # type: ignore[return-value]
 
 
 # ---- cluster ------------------------------------------------------------------------------------------------------

@@ -81,9 +81,34 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     return callback
 
 
+def _plain(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="ascii", errors="replace")
+
+
+def _from_format(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    return value or os.environ.get("ZAB_FORMAT") == "json"
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_from_format,
+    help="One JSON object on standard output.  [env ZAB_FORMAT=json]",
+)
+
+
 def cluster_options(function: F) -> F:
-    """--base-port, --nodes, --cluster and --config, on a group and on its commands: what comes later wins."""
+    """--base-port, --nodes, --cluster, --config and --ascii, on a group and on its commands: what comes later wins."""
     for option in (
+        click.option(
+            "--ascii",
+            is_flag=True,
+            callback=_plain,
+            expose_value=False,
+            help="Nothing but ASCII, as on terminals that can show no more.",
+        ),
         click.option(
             "--config",
             type=click.Path(path_type=Path),

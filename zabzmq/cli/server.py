@@ -11,7 +11,7 @@ import click
 
 from zabzmq import __version__
 from zabzmq.cli import cluster_commands, common, trace_commands
-from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, settled
+from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, json_option, settled
 from zabzmq.cli.completion import complete_node, completion
 from zabzmq.server.config import NODES_MAX
 
@@ -110,7 +110,7 @@ def node(
 
 
 @server.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 @click.option("--strict", is_flag=True, help="Exit with 9 when the cluster is degraded.")
 @cluster_options
@@ -175,7 +175,7 @@ for command in cluster_commands.CLUSTER_COMMANDS:
 @click.option("--hours", type=click.FloatRange(0, min_open=True), help="Run seed after seed for so long.")
 @click.option("--report", type=FILE, help="With --hours: keep the sum in this file, and go on from it next time.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="How many processes share the seeds.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 @cluster_options
 @click.pass_context
 def sim(

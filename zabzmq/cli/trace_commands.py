@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zabzmq.cli.common import Command, Whole, cluster_options, directory_options, settled
+from zabzmq.cli.common import Command, Whole, cluster_options, directory_options, json_option, settled
 
 FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 FORMATS = ("html", "jsonl", "shiviz", "mermaid", "csv")
@@ -56,7 +56,7 @@ def tail_command(ctx: click.Context, follow: bool, number: int, as_jsonl: bool, 
 
 @trace.command("check", cls=Command)
 @FILES
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 @cluster_options
 @directory_options
 @click.pass_context
@@ -90,7 +90,7 @@ def export_command(ctx: click.Context, files: tuple[Path, ...], kind: str, outpu
 
 @click.command("explain", cls=Command, context_settings=HELP)
 @click.argument("question", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 @click.option(
     "--trace",
     "files",
