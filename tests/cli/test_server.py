@@ -244,6 +244,18 @@ def test_doctor_knows_that_nodes_may_be_on_other_machines(run: Run, tmp_path: Pa
     assert "Cannot assign" not in ran.out
 
 
+def test_doctor_says_when_the_working_directory_is_gone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ran = run("doctor", "--base-port", demo.free_base_port())
+    assert (ran.code, ran.err) == (1, "")
+    assert "data is nowhere: the working directory is gone" in ran.out
+
+
 def test_doctor_tells_of_taken_ports_and_where_settings_come_from(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
