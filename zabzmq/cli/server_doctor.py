@@ -126,10 +126,11 @@ def _disk(directory: Path) -> Iterator[Finding]:
     place = directory
     while not place.exists() and place != place.parent:
         place = place.parent
-    if not place.exists():
+    try:
+        kind = file_system_of(place)
+    except FileNotFoundError:
         yield Finding("bad", "disk", f"{directory} is nowhere: the working directory is gone")
         return
-    kind = file_system_of(place)
     if kind in REMOTE:
         yield Finding("bad", "disk", f"{place} is on {kind}: locks over a network are not to be relied on (L17)")
     elif kind in ("tmpfs", "ramfs"):
