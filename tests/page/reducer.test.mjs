@@ -246,6 +246,28 @@ test("what a node ran with that leaves a rule out taints all that follows, and a
   assert.deepEqual(badEvent({ ...told[0], unsafe: 7 }), ["bad_field", { field: "unsafe" }]);
 });
 
+test("why there is a leader is answered though an old node did not tell who stood behind it", () => {
+  const run = new Run();
+  for (const n of VOTERS) run.boot(n);
+  for (const [phase, why] of [["DISCOVERY", "elected"], ["SYNCHRONIZATION", "quorum_promised"], ["BROADCAST", "established"]])
+    run.tell(0, "state", { role: "LEADING", phase, epoch: 1, leader: 0, why, text: "told so" });
+  assert.deepEqual(codes(why(run).now()), ["node.leads"]);
+});
+
+test("notes are told in words", () => {
+  const run = Run.ready();
+  for (const [what, said] of [
+    [{ what: "mesh", peer: 1, up: false }, "is not connected with node 1 any more"],
+    [{ what: "mesh", peer: 1, up: true }, "is connected with node 1"],
+    [{ what: "sync", peer: 2, method: "DIFF", z0: [1, 1], z: [1, 4] }, "brings node 2 up to date: DIFF to 1.1–1.4"],
+    [{ what: "quorum", have: [0, 1], need: 3, ms: 200 }, "was heard of late by 0 1; 3 are needed"],
+    [{ what: "rush", steps: 17 }, "goes on after 17 steps that nobody watched"],
+    [{ what: "predict", by: "ann", target: 2, answer: "none" }, "ann said of killing node 2: no leader: writes stop."],
+    [{ what: "alone", text: "no quorum: 1 of 5 nodes are up" }, "no quorum: 1 of 5 nodes are up"],
+    [{ text: "stopped by SIGINT" }, "stopped by SIGINT"],
+  ]) assert.equal(page.words(run.tell(0, "note", what)), said);
+});
+
 const BETS = {
   another: (run) => { run.tell(1, "note", { what: "mesh", peer: 0, up: false }); run.leads(2, 2); },
   same: (run) => { run.tell(0, "note", { what: "mesh", peer: 2, up: false }); run.t += 3; run.tell(0, "recv", { type: "HB_ECHO", from: 1, count: 9 }); },
@@ -264,8 +286,7 @@ for (const [came, happens] of Object.entries(BETS)) {
     const [bet] = history.state.bets;
     assert.deepEqual([bet.id, bet.target, bet.came], [idOf(asked), target, came]);
     const answer = new Why(history, history.end - 1, history.state).bet(bet.id);
-    assert.equal(codes(answer)[0], "bet_said");
-    assert.equal(codes(answer).at(-1), came === "another" ? "bet_right" : "bet_wrong");
+    assert.deepEqual(codes(answer).slice(0, 3), ["bet_said", came === "another" ? "bet_right" : "bet_wrong", "event"]);
     assert.ok(answer.clauses.every((clause) => run.events.some((event) => idOf(event) === clause.id)), "each is proven");
     // An export holds the time of heartbeats that it leaves out, at its end as well.
     const again = new History();
@@ -372,6 +393,7 @@ test("a line that is no event is named by what is wrong with it", () => {
   assert.deepEqual(badEvent({ ...event, v: 2 }), ["bad_version", { v: "2" }]);
   assert.deepEqual(badEvent({ ...event, role: undefined }), ["bad_field", { field: "role" }]);
   assert.deepEqual(badEvent({ ...event, z: "3.7" }), ["bad_field", { field: "z" }]);
+  for (const field of ["peer", "from", "to", "target"]) assert.deepEqual(badEvent({ ...event, [field]: "__proto__" }), ["bad_field", { field }]);
   assert.deepEqual(badEvent([1]), ["bad_object", {}]);
   assert.deepEqual(badEvent(null), ["bad_object", {}]);
 });

@@ -71,6 +71,28 @@ def test_a_line_across_the_map_splits_the_network_and_healing_joins_it(pages: Pa
     assert not live.own(2)["faults"]["rules"]
 
 
+def test_a_lasso_round_some_nodes_splits_them_from_the_others(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    browser.health(page, "healthy")
+    one, other, map_ = (page.locator(each).bounding_box() for each in ("#node-2", "#node-3", "#map"))
+    assert one and other and map_
+    left, right = sorted((box["x"], box["x"] + box["width"]) for box in (one, other))
+    top, bottom = one["y"] - 8, min(one["y"] + one["height"] + 6, map_["y"] + map_["height"] - 2)
+    corners = [(left[0] - 8, top), (right[1] + 8, top), (right[1] + 8, bottom), (left[0] - 8, bottom)]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in (*corners[1:], (left[0] - 8, top + 12)):
+        page.mouse.move(*corner, steps=4)
+    page.wait_for_selector("#map .cutline", state="attached")
+    page.mouse.up()
+    for node in range(5):
+        page.wait_for_selector(f"#node-{node} .side")
+    shown = sides(page)
+    assert shown[2] == shown[3] != shown[0] == shown[1] == shown[4]
+    assert {rule["peer"] for rule in live.own(2)["faults"]["rules"]} == {0, 1, 4}
+
+
 def test_a_click_on_the_map_splits_nothing(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     browser.leader(page)

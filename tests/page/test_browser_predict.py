@@ -37,10 +37,10 @@ def refused(live: LiveCluster, said: Any, token: str, why: str) -> tuple[int, bo
 def verdict(page: Page) -> str:
     """What the page says in the end; each clause of it leads to its event."""
     page.wait_for_selector('#why-text li:is([data-code="bet_right"], [data-code="bet_wrong"])')
-    assert page.inner_text("#why-text h3") == "What will happen?"
+    assert page.inner_text("#why-text h3") == "What happened?"
     # What is heard is history a moment later.
     browser.until(page, "[...document.querySelectorAll('#why-text li')].every(li => li.querySelector('a[data-event]'))")
-    return page.inner_text("#why-text li >> nth=-1")
+    return page.inner_text("#why-text li >> nth=1")
 
 
 def test_a_kill_waits_for_an_answer_which_is_written_down_and_judged(pages: Pages, live: LiveCluster) -> None:

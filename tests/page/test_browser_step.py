@@ -10,6 +10,13 @@ from playwright.sync_api import Page
 from tests.page.browser import Pages, attribute, codes, leader, mode, play, until
 from tests.page.live import LiveCluster
 
+# Whether what is hit 21 px from the middle of each label is that label, or another one or a node that lies above it.
+LARGE_ENOUGH = """() => [...document.querySelectorAll(".held")].map((label) => {
+  const { left, top, width, height } = label.getBoundingClientRect();
+  const hit = (dx, dy) => document.elementFromPoint(left + width / 2 + dx, top + height / 2 + dy);
+  return [[0, -21], [0, 21], [-21, 0], [21, 0]].every(([dx, dy]) => hit(dx, dy)?.closest(".held, .node"));
+})"""
+
 
 @pytest.fixture
 def held(live: LiveCluster, pages: Pages) -> Iterator[Page]:
@@ -97,6 +104,7 @@ def test_a_message_that_is_clicked_can_be_dropped_and_time_passes_by_hand(held: 
     page = held
     send(page, 41)
     waiting(page, "PROPOSE", 4)
+    assert all(page.evaluate(LARGE_ENOUGH)), "44 px to hit, each way"
     wire = page.locator(".held").first
     name = wire.get_attribute("data-wire")
     wire.click()

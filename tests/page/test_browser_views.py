@@ -275,6 +275,7 @@ def test_messages_stand_still_where_motion_is_unwanted(pages: Pages, live: LiveC
 def test_less_motion_is_kept_by_the_settings(pages: Pages) -> None:
     page = recorded(pages)
     page.keyboard.press("m")
+    page.wait_for_selector("#toast:has-text('Messages stand still')")
     page.click("#open-settings")
     assert page.input_value("#set-motion") == "less"
     page.click("#settings-ok")
