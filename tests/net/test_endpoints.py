@@ -30,7 +30,7 @@ def test_a_taken_port_of_somebody_unknown_is_said_without_a_name(tmp_path: Path)
 
 def test_an_address_that_is_not_ours_is_said_as_it_is() -> None:
     error = bind_error("tcp://192.0.2.1:21800", 0, False, "No such device")
-    assert str(error) == "cannot listen on tcp://192.0.2.1:21800: No such device"
+    assert str(error) == "cannot listen on 192.0.2.1:21800: No such device."
 
 
 def test_ports_are_read_from_endpoints() -> None:
