@@ -228,5 +228,5 @@ def test_a_node_of_another_cluster_on_the_ports_of_ours_is_not_heard(three: Real
     ran.refused(
         1,
         'the nodes that answer belong to cluster "tested", not "strangers"',
-        "say which one:  client.py --cluster 'tested'",
+        "say which one:  client.py --cluster tested",
     )
