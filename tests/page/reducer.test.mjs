@@ -233,13 +233,14 @@ test("what a node ran with that leaves a rule out taints all that follows, and a
   run.boot(0).unsafe = ["rejoin-empty", "__proto__"];
   run.boot(1);
   for (let i = 0; i < 60000; i += 1) run.tell(i % 2, "note", { what: "x" });
+  run.boot(0).unsafe = ["rejoin-empty"];
   run.boot(0);
   const { history } = run;
   assert.deepEqual(history.state.unsafe, ["rejoin-empty", "__proto__"].map((name) => ({ name, n: 0 })));
   assert.ok(history.cut > 0);
   const told = history.lines().join("").trim().split("\n").map((line) => JSON.parse(line));
   const tainted = told.filter((event) => event.unsafe);
-  assert.deepEqual(tainted.map(({ n, unsafe }) => [n, unsafe]), [[0, ["rejoin-empty", "__proto__"]]]);
+  assert.deepEqual(tainted.map(({ n, unsafe }) => [n, unsafe]), [[0, ["rejoin-empty", "__proto__"]], [0, ["rejoin-empty"]]]);
   const again = new History();
   for (const event of told) again.add(event);
   assert.deepEqual(again.state.unsafe, history.state.unsafe);
@@ -270,7 +271,7 @@ test("notes are told in words", () => {
 
 const BETS = {
   another: (run) => { run.tell(1, "note", { what: "mesh", peer: 0, up: false }); run.leads(2, 2); },
-  same: (run) => { run.tell(0, "note", { what: "mesh", peer: 2, up: false }); run.t += 3; run.tell(0, "recv", { type: "HB_ECHO", from: 1, count: 9 }); },
+  same: (run) => { run.tell(0, "note", { what: "mesh", peer: 2, up: false }); run.t += 3; run.tell(0, "note", { text: "three seconds later" }); },
   none: (run) => { for (const peer of [0, 2]) run.tell(1, "note", { what: "mesh", peer, up: false }); run.t += 3; run.tell(1, "recv", { type: "HEARTBEAT", from: 1, count: 9 }); },
 };
 
@@ -285,6 +286,8 @@ for (const [came, happens] of Object.entries(BETS)) {
     const { history } = run;
     const [bet] = history.state.bets;
     assert.deepEqual([bet.id, bet.target, bet.came], [idOf(asked), target, came]);
+    const fell = history.records.find(({ e }) => e.what === "mesh").i;
+    assert.equal(history.stateAt(fell).bets[0].came, null, "that it is down settles nothing");
     const answer = new Why(history, history.end - 1, history.state).bet(bet.id);
     assert.deepEqual(codes(answer).slice(0, 3), ["bet_said", came === "another" ? "bet_right" : "bet_wrong", "event"]);
     assert.ok(answer.clauses.every((clause) => run.events.some((event) => idOf(event) === clause.id)), "each is proven");
