@@ -204,7 +204,7 @@ def test_a_leader_in_doubt_counts_down_what_it_has_told_and_nothing_else(pages: 
     browser.drop(page, doubt_jsonl=story.text)
     browser.mode(page, "replay")
     end = page.evaluate("zab.position")
-    for back, said in ((4, ""), (3, "1.2 s left"), (2, "0.7 s left"), (1, ""), (0, "")):
+    for back, said in ((4, ""), (3, "1.2 s left"), (2, "700 ms left"), (1, ""), (0, "")):
         page.evaluate("i => zab.pauseAt(i)", end - back)
         browser.frames(page)
         assert ("s left" in page.inner_text("#node-0")) is bool(said)
