@@ -160,6 +160,18 @@ def test_a_monitor_shows_every_commit_once_from_where_it_is_asked_to(open_round:
     assert [line["zxid"] for line in shown] == sorted(line["zxid"] for line in shown)
 
 
+def test_the_log_shows_what_is_committed_so_far_and_ends(open_round: RealCluster) -> None:
+    first, *_, last = [json.loads(open_round.client_py("kv", "put", "l", n, "--json").out)["zxid"] for n in range(3)]
+    ran = open_round.client_py("log", "--since", f"{first[0]}.{first[1]}", "--jsonl")
+    assert (ran.code, ran.err) == (0, "")
+    assert [(line["op"], line["value"]) for line in ran.objects] == [("kv.put", "1"), ("kv.put", "2")]
+    whole = open_round.client_py("log", "--all")
+    assert whole.code == 0
+    lines = whole.out.splitlines()
+    assert lines[0].startswith("commit 1.1  ") and lines[-1].startswith(f"commit {last[0]}.{last[1]}  ")
+    assert open_round.client_py("log", "--since", f"{last[0]}.{last[1]}") == (0, "", "")
+
+
 # ---- status and log dump ------------------------------------------------------------------------------------------
 
 

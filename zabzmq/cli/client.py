@@ -14,7 +14,7 @@ from zabzmq import __version__
 from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_check import check
-from zabzmq.cli.client_monitor import monitor
+from zabzmq.cli.client_monitor import log, monitor
 from zabzmq.cli.client_options import ParamType, Text, common_options, setup
 from zabzmq.cli.client_output import wait_and_tell
 from zabzmq.cli.client_play import play
@@ -265,6 +265,7 @@ cli.add_command(batch)
 cli.add_command(bench)
 cli.add_command(check)
 cli.add_command(completion)
+cli.add_command(log)
 cli.add_command(monitor)
 cli.add_command(play)
 watch = copy(monitor)

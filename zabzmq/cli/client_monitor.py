@@ -1,10 +1,10 @@
-"""`monitor`: the commit stream, for people or as JSON lines."""
+"""`monitor` and `log`: the commit stream, for people or as JSON lines."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -97,39 +97,62 @@ def event_line(event: Event) -> str:
             return f"{rule} {gone}leader {node}, epoch {epoch}{took} {rule}"
 
 
-def _wanted(events: list[Event], everything: bool) -> Iterator[Event]:
+def _wanted(events: Iterable[Event], everything: bool) -> Iterator[Event]:
     for event in events:
         internal = isinstance(event, Transaction) and (event.operation is None or isinstance(event.operation, Register))
         if everything or not internal:
             yield event
 
 
+_JSONL = click.option("--jsonl", is_flag=True, help="A JSON object a line.")
+_ALL = click.option("--all", "everything", is_flag=True, help="Sessions made and nodes admitted, too.")
+
+
 @click.command(cls=Command)
 @click.option("--since", type=Place(), help="Begin after this zxid; 0.0 is the very beginning. Default: now.")
-@click.option("--jsonl", is_flag=True, help="A JSON object a line.")
-@click.option("--all", "everything", is_flag=True, help="Sessions made and nodes admitted, too.")
+@_JSONL
+@_ALL
 @common_options
 @click.pass_context
 def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: bool) -> None:
     """Show every committed operation once and in order, until Ctrl-C."""
+    _show(ctx, since, None, jsonl, everything)
+
+
+@click.command(cls=Command)
+@click.option("--since", type=Place(), default="0.0", show_default=True, help="Begin after this zxid.")
+@_JSONL
+@_ALL
+@common_options
+@click.pass_context
+def log(ctx: click.Context, since: Zxid, jsonl: bool, everything: bool) -> None:
+    """Show what is committed so far, as far as the nodes still keep it."""
+    with setup(ctx).client() as client:
+        told = [status.applied for status in client.status().values() if status is not None]
+    # None: nobody answers, which the stream finds out and tells like `monitor` does.
+    _show(ctx, since, Zxid(*max(told)) if told else None, jsonl, everything)
+
+
+def _show(ctx: click.Context, since: Zxid | None, upto: Zxid | None, jsonl: bool, everything: bool) -> None:
+    """Up to this zxid, or until Ctrl-C."""
     asked = setup(ctx)
     config = asked.config
     try:
         with Monitor(config.client_endpoints, config.publish_endpoints, config.cluster, since) as stream:
             waited = 0.0
-            while True:
-                events = list(_wanted(stream.pump(200.0), everything))
+            while upto is None or stream.position is None or stream.position < upto:
+                events = [e for e in stream.pump(200.0) if upto is None or _is_in_log(e, upto)]
+                for event in _wanted(events, everything):
+                    click.echo(to_json(event_object(event)).decode() if jsonl or asked.json else event_line(event))
                 if events:
-                    as_json = jsonl or asked.json
-                    for event in events:
-                        line = to_json(event_object(event)).decode() if as_json else event_line(event)
-                        click.echo(line)
                     sys.stdout.flush()
                 if stream.in_touch:
                     continue
                 waited += 200.0
                 if waited >= asked.timeout_ms:
                     break
+            else:
+                return
         with asked.client() as client:
             if not stream.foreign:
                 no_way(UNREACHABLE, "no node can be reached", client, asked, ctx).say()
@@ -140,3 +163,8 @@ def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: boo
         raise click.exceptions.Exit(0) from None
     except BrokenPipeError:
         reader_gone()
+
+
+def _is_in_log(event: Event, upto: Zxid) -> bool:
+    """Not who leads meanwhile, nor what is committed meanwhile."""
+    return isinstance(event, Gap) or (isinstance(event, Transaction) and event.zxid <= upto)
