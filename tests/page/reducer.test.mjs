@@ -263,7 +263,7 @@ test("notes are told in words", () => {
     [{ what: "sync", peer: 2, method: "DIFF", z0: [1, 1], z: [1, 4] }, "brings node 2 up to date: DIFF to 1.1–1.4"],
     [{ what: "quorum", have: [0, 1], need: 3, ms: 200 }, "was heard of late by 0 1; 3 are needed"],
     [{ what: "rush", steps: 17 }, "goes on after 17 steps that nobody watched"],
-    [{ what: "predict", by: "ann", target: 2, answer: "none" }, "ann said of killing node 2: no leader: writes stop."],
+    [{ what: "predict", by: "ann", target: 2, answer: "none" }, "Said of killing node 2: no leader: writes stop. ann"],
     [{ what: "alone", text: "no quorum: 1 of 5 nodes are up" }, "no quorum: 1 of 5 nodes are up"],
     [{ text: "stopped by SIGINT" }, "stopped by SIGINT"],
   ]) assert.equal(page.words(run.tell(0, "note", what)), said);

@@ -115,6 +115,26 @@ def test_a_round_is_played_through_the_form(pages: Pages, live: LiveCluster) -> 
     assert page.evaluate("zab.state.game") == live.own(browser.leader(page))["game"]
 
 
+# The page gives up this node until long after the test.
+GIVE_UP = """id => {
+  const link = zab.app.links.find((each) => each.id === id);
+  if (link.status !== "gone" || link.ending) return false;
+  clearTimeout(link.timer);
+  link.timer = setTimeout(() => link.open(), 600_000);
+  return true;
+}"""
+
+
+def test_a_node_that_is_back_is_met_as_soon_as_another_one_has_met_it(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    node = (browser.leader(page) + 1) % 5
+    live.order("kill", node)
+    page.wait_for_selector(f'#node-{node}[data-look="down"]')
+    page.wait_for_function(GIVE_UP, arg=node)
+    live.order("restart", node)
+    page.wait_for_selector(f'#node-{node}[data-look="follower"]')
+
+
 def test_a_number_that_cannot_be_is_not_sent(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     browser.leader(page)
