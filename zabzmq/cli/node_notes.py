@@ -32,7 +32,8 @@ class Prediction(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def text(self) -> str:
-        return f"{self.by!r} predicts of killing node {self.target}: {ANSWERS[self.answer]}"
+        who = repr(self.by) if self.by else "somebody"
+        return f"{who} predicts of killing node {self.target}: {ANSWERS[self.answer]}"
 
 
 def prediction(body: bytes, node: int, nodes: Collection[int]) -> Prediction:

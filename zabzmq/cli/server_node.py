@@ -84,9 +84,8 @@ class NodeProcess:
         self._began = self._clock.now()
         self._bootstrap_all = bootstrap_all
         self._unsafe_rejoin_empty = unsafe_rejoin_empty
-        self._unsafe = (
-            ["rejoin-empty"] if unsafe_rejoin_empty else []
-        )  # switches by name: what they show proves nothing
+        # Rules that are switched off, by name: what such a node shows proves nothing of the protocol.
+        self._unsafe = ["rejoin-empty"] if unsafe_rejoin_empty else []
         self._looking_since = self._began
         self._told_alone_at = self._began - ALONE_EVERY_MS
         self._dropped_told: Counter[str] = Counter()
