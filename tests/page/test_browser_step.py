@@ -105,9 +105,9 @@ def test_a_message_that_is_clicked_can_be_dropped_and_time_passes_by_hand(held: 
     send(page, 41)
     waiting(page, "PROPOSE", 4)
     assert all(page.evaluate(LARGE_ENOUGH)), "44 px to hit, each way"
-    wire = page.locator(".held").first
-    name = wire.get_attribute("data-wire")
-    wire.click()
+    name = page.locator(".held").first.get_attribute("data-wire")
+    page.click(f'.held[data-wire="{name}"]')  # by name: the first may be another one by now
+    page.wait_for_selector(f'.held[data-wire="{name}"][aria-pressed="true"]')
     page.click('#why-text button[data-do="drop"]')
     waiting(page, "PROPOSE", 3)
     page.wait_for_selector(f'.held[data-wire="{name}"]', state="detached")

@@ -145,6 +145,18 @@ def test_space_pauses_the_view_while_a_node_is_selected(pages: Pages, live: Live
     page.keyboard.press("Space")
     browser.mode(page, "paused")
     page.wait_for_selector('#node-1[aria-pressed="true"]:focus')
+    # However fast they follow each other: with no picture drawn between them.
+    page.keyboard.press("Escape")
+    page.keyboard.press("End")
+    browser.mode(page, "live")
+    page.evaluate(
+        """() => {
+          const press = (key) => new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+          for (const key of ["2", " "]) document.activeElement.dispatchEvent(press(key));
+        }"""
+    )
+    browser.mode(page, "paused")
+    page.wait_for_selector('#node-2[aria-pressed="true"]:focus')
 
 
 def test_keys_typed_into_a_field_stay_there(pages: Pages, live: LiveCluster) -> None:
