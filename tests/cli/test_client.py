@@ -11,7 +11,8 @@ import pytest
 
 from tests.client.fake import LOSE_REPLY, SERVE, SILENT, FakeCluster
 from zabzmq.cli.client import main
-from zabzmq.net.client_wire import ClientReply, ClientRequest, No, ReadMany, RegisterSession, Submit
+from zabzmq.machine.operations import Put
+from zabzmq.net.client_wire import ClientReply, ClientRequest, No, Range, ReadMany, RegisterSession, Submit
 
 
 class Ran(NamedTuple):
@@ -186,7 +187,14 @@ def test_a_read_that_nobody_answers_is_not_unknown(play: Run, cluster: FakeClust
 
 @pytest.mark.parametrize(
     "command",
-    [["get"], ["get", "--from", 1], ["get", "--from", "any"], ["kv", "put", "k", "v", "--node", 0], ["monitor"]],
+    [
+        ["get"],
+        ["get", "--from", 1],
+        ["get", "--from", "any"],
+        ["kv", "put", "k", "v", "--node", 0],
+        ["monitor"],
+        ["log"],
+    ],
 )
 def test_another_cluster_exits_1_and_names_it(run: Run, command: list[str | int]) -> None:
     with FakeCluster(3, cluster="green") as cluster:
@@ -194,6 +202,15 @@ def test_another_cluster_exits_1_and_names_it(run: Run, command: list[str | int]
     assert ran.code == 1
     assert 'belong to cluster "green", not "demo"' in ran.err
     assert "client.py --cluster green" in ran.err
+
+
+def test_a_log_whose_rest_nobody_tells_ends_in_words(play: Run, cluster: FakeCluster) -> None:
+    cluster.write(Put(b"key", b"value"))
+    assert play("log").out.count("commit ") == 1
+    cluster.behave(lambda node, request: SILENT if isinstance(request, Range) else SERVE)
+    ran = play("log", "--timeout", 0.4)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("error: no node tells what follows 0.0.")
 
 
 def test_status_of_another_cluster_names_it(run: Run) -> None:

@@ -22,10 +22,10 @@ from zabzmq.cli.client_output import (
     told,
     wrong_cluster,
 )
-from zabzmq.cli.common import Command, Exit, can_encode
+from zabzmq.cli.common import Command, Exit, can_encode, complain
 from zabzmq.client.client import UNREACHABLE
 from zabzmq.client.monitor import Event, Fetched, Gap, LeaderChange, LeaderLost, Monitor, Transaction
-from zabzmq.core.zxid import Zxid
+from zabzmq.core.zxid import ZERO, Zxid
 from zabzmq.machine.operations import Refused, Register
 
 
@@ -127,10 +127,12 @@ def monitor(ctx: click.Context, since: Zxid | None, jsonl: bool, everything: boo
 @click.pass_context
 def log(ctx: click.Context, since: Zxid, jsonl: bool, everything: bool) -> None:
     """Show what is committed so far, as far as the nodes still keep it."""
-    with setup(ctx).client() as client:
-        told = [status.applied for status in client.status().values() if status is not None]
-    # None: nobody answers, which the stream finds out and tells like `monitor` does.
-    _show(ctx, since, Zxid(*max(told)) if told else None, jsonl, everything)
+    asked = setup(ctx)
+    with asked.client() as client:
+        answers = [status for status in client.status().values() if status is not None]
+    applied = [status.applied for status in answers if status.cluster == asked.config.cluster]
+    # None: no node of this cluster answers, which the stream finds out and tells like `monitor` does.
+    _show(ctx, since, Zxid(*max(applied)) if applied else None, jsonl, everything)
 
 
 def _show(ctx: click.Context, since: Zxid | None, upto: Zxid | None, jsonl: bool, everything: bool) -> None:
@@ -141,18 +143,21 @@ def _show(ctx: click.Context, since: Zxid | None, upto: Zxid | None, jsonl: bool
         with Monitor(config.client_endpoints, config.publish_endpoints, config.cluster, since) as stream:
             waited = 0.0
             while upto is None or stream.position is None or stream.position < upto:
-                events = [e for e in stream.pump(200.0) if upto is None or _is_in_log(e, upto)]
+                news = stream.pump(200.0)
+                events = [event for event in news if upto is None or _is_in_log(event, upto)]
                 for event in _wanted(events, everything):
                     click.echo(to_json(event_object(event)).decode() if jsonl or asked.json else event_line(event))
                 if events:
                     sys.stdout.flush()
-                if stream.in_touch:
-                    continue
-                waited += 200.0
-                if waited >= asked.timeout_ms:
+                waited = 0.0 if news else waited + 200.0
+                # A stream may be silent for long, but who waits for the rest of a log wants to know.
+                if waited >= asked.timeout_ms and (upto is not None or not stream.in_touch):
                     break
             else:
                 return
+        if stream.in_touch:
+            complain(f"no node tells what follows {dotted(stream.position or ZERO)}.", ("try again in a moment",))
+            raise click.exceptions.Exit(Exit.UNREACHABLE)
         with asked.client() as client:
             if not stream.foreign:
                 no_way(UNREACHABLE, "no node can be reached", client, asked, ctx).say()
