@@ -73,9 +73,12 @@ def test_a_cluster_started_afterwards_is_found_node_by_node_without_a_reload(pag
 def test_rules_that_are_switched_off_are_framed_named_and_taint_the_trace(
     pages: Pages, five: RealCluster, tmp_path: Path
 ) -> None:
-    five.start(0, 1, options=["--unsafe-rejoin-empty"])
-    five.start(2, 3, 4)
+    # Whichever of them the page meets first: they are named in their order.
+    five.start(1, options=["--unsafe-rejoin-empty"])
     page = pages.open(address(five.config.base_port))
+    page.wait_for_selector("#unsafe:has-text('Node 1: --unsafe-rejoin-empty')")
+    five.start(0, options=["--unsafe-rejoin-empty"])
+    five.start(2, 3, 4)
     browser.leader(page)
     page.wait_for_selector("#unsafe:has-text('Nodes 0 and 1: --unsafe-rejoin-empty, an empty disk counts at once')")
     assert page.is_visible("body[data-unsafe]") and "tainted" in page.inner_text("#unsafe")
