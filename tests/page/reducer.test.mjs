@@ -255,6 +255,21 @@ test("why there is a leader is answered though an old node did not tell who stoo
   assert.deepEqual(codes(why(run).now()), ["node.leads"]);
 });
 
+test("who did not count in the election and has joined since is said to count by now", () => {
+  const run = new Run();
+  for (const n of VOTERS) run.boot(n).joined = n !== 2;
+  const refused = run.tell(2, "vote", { round: 1, candidate: null, why: "refused" });
+  run.tell(0, "vote", { round: 1, candidate: 0, epoch: 0, z: [0, 0], id: 0, why: "own" });
+  for (const [phase, told] of [["DISCOVERY", "elected"], ["BROADCAST", "established"]])
+    run.tell(0, "state", { role: "LEADING", phase, epoch: 1, leader: 0, why: told, text: told, have: [0, 1], need: 2 });
+  run.follows(2, 0, 1);
+  const of2 = () => why(run).node(2).clauses.filter(({ code }) => code.startsWith("election.")).map(({ code, id }) => [code, id]);
+  assert.deepEqual(of2(), [["election.uncounted", idOf(refused)]]);
+  const joined = run.tell(2, "persist", { what: "epochs", accepted: 1, current: 1, joined: true, ms: 1 });
+  run.tell(2, "persist", { what: "epochs", accepted: 2, current: 1, joined: true, ms: 1 });
+  assert.deepEqual(of2(), [["election.uncounted", idOf(refused)], ["election.joined", idOf(joined)]]);
+});
+
 test("notes are told in words", () => {
   const run = Run.ready();
   for (const [what, said] of [

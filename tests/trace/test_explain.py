@@ -394,6 +394,34 @@ def test_who_voted_for_the_winner_at_once_and_who_did_not_count_are_told() -> No
     answer = election(story)
     assert proof(answer, "election.same") is follows
     assert proof(answer, "election.uncounted") is empty
+    assert "election.joined" not in codes(answer)
+
+
+@pytest.mark.parametrize("told", ["persist", "boot"])
+def test_who_did_not_count_in_the_last_election_and_joined_since_counts_now(told: str) -> None:
+    story = Story()
+    story.begin()
+    story(0, "vote", round=1, candidate=None, why="refused")
+    story.votes(1)
+    story.leads(1, 2, [1, 2])
+    refused = story(0, "persist", what="epochs", accepted=2, current=1, joined=False, ms=1.0)
+    follows = {"role": "FOLLOWING", "phase": "BROADCAST", "epoch": 2, "leader": 1, "why": "up_to_date", "text": "x"}
+    story(0, "state", **follows)
+    story.proposed(1, (2, 1), (0, 0), [0])
+    assert "election.joined" not in codes(node(story, 0))
+    assert proof(entry(story, (2, 1)), "voter.uncounted") is refused
+
+    joined = (
+        story(0, "persist", what="epochs", accepted=2, current=2, joined=True, ms=1.0)
+        if told == "persist"
+        else story.boot(0, epoch=2)
+    )
+    story(0, "state", **follows)
+    answer = node(story, 0)
+    assert codes(answer)[codes(answer).index("election.uncounted") + 1] == "election.joined"
+    assert proof(answer, "election.joined") is joined
+    assert proof(election(story), "election.joined") is joined
+    assert "voter.uncounted" not in codes(entry(story, (2, 1)))
 
 
 def test_an_election_that_goes_on_shows_cause_and_votes() -> None:

@@ -525,6 +525,8 @@ def _lost(facts: Facts, node: NodeFacts, elected: Event, winning: Event) -> Iter
     if own is None or own.get("candidate") != node.n:
         if last is not None and last.get("candidate") is None:
             yield say("election.uncounted", last, n=node.n)
+            if node.joined is not None:
+                yield say("election.joined", node.joined, n=node.n)
         elif last is not None:
             first = next(vote for vote in votes if vote.get("candidate") is not None)
             yield say("election.same", first, n=node.n, candidate=first.get("candidate"))

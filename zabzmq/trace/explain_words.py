@@ -56,6 +56,7 @@ WORDS: Final[dict[str, str]] = {
     "election.early": "node {n} was not elected though {mine} is more than {theirs}: it was not heard in time",
     "election.same": "node {n} voted for {candidate} from the start",
     "election.uncounted": "node {n} did not count: its disk was empty",
+    "election.joined": "node {n} counts by now: it has joined since",
     "election.absent": "node {n} took no part: it was not heard",
     "election.epoch": "epoch {epoch} is one more than any epoch promised before",
     "election.promised": "{have} promised to take part in no older epoch, {need} are needed",

@@ -24,7 +24,8 @@ class NodeFacts:
         self.left: Event | None = None  # why it looks for a leader: the first move to LOOKING since it had one
         self.own_vote: Event | None = None
         self.votes: list[Event] = []  # since `left`
-        self.uncounted: Event | None = None
+        self.uncounted: Event | None = None  # says that it does not count, as long as that holds
+        self.joined: Event | None = None  # says that it counts, after it did not
         self.applied: Event | None = None
         self.commit: Event | None = None
         self.synced: Event | None = None  # of its leader: how it was brought up to date
@@ -138,7 +139,7 @@ class Facts:
         if before is not None:
             node.former = before.last
             node.end, node.got, node.wrote, node.cut = before.end, before.got, before.wrote, before.cut
-            node.uncounted = before.uncounted
+            node.uncounted, node.joined = before.uncounted, before.joined
         return node
 
     def _on_boot(self, event: Event, node: NodeFacts) -> None:
@@ -146,6 +147,8 @@ class Facts:
         if isinstance(voters, list):
             self.voters.update(voter for voter in voters if isinstance(voter, int))
         node.end = event.zxid()
+        if event.get("joined") is True:
+            self._counts(event, node)
         if self.about is not None:
             held = self.holds(node.end, self.about)
             node.wrote = event if held else None if held is False else node.wrote
@@ -192,7 +195,7 @@ class Facts:
         if len(node.votes) > 200:
             del node.votes[:100]
         if event.get("candidate") is None:
-            node.uncounted = event
+            node.uncounted, node.joined = event, None
         elif event.get("why") == "own" or event.get("candidate") == event.n:
             node.own_vote = event
             node.uncounted = None
@@ -200,7 +203,9 @@ class Facts:
     def _on_persist(self, event: Event, node: NodeFacts) -> None:
         if event.get("what") == "epochs":
             if event.get("joined") is True:
-                node.uncounted = None
+                self._counts(event, node)
+            elif event.get("joined") is False:
+                node.uncounted, node.joined = event, None
             if node.role == "LEADING" and isinstance(accepted := event.get("accepted"), int):
                 epoch = self.epoch(accepted)
                 if epoch.saved is None or epoch.saved.n != event.n:
@@ -213,6 +218,10 @@ class Facts:
             node.end = zxid
         if self.about is not None and node.wrote is None and self.about <= zxid and self.holds(zxid, self.about):
             node.wrote = event
+
+    def _counts(self, event: Event, node: NodeFacts) -> None:
+        if node.uncounted is not None:
+            node.uncounted, node.joined = None, event
 
     def _appended(self, event: Event, node: NodeFacts) -> None:
         """A batch came into this node's log."""
