@@ -436,6 +436,17 @@ def test_pieces_out_of_order_are_not_staged(node: Directory) -> None:
     assert "at 5 does not follow" in node.warning()
 
 
+def test_a_received_snapshot_is_synced_as_it_comes(shaky: Directory, disk: FaultyFiles) -> None:
+    """Else installing a large one takes longer than a synchronization may go without progress (B12)."""
+    mib = 1 << 20
+    for _ in range(2):  # a new one begins at nothing again
+        disk.calls.clear()
+        stage(shaky, bytes(18 * mib), mib)
+        written = [name for name, path in disk.calls if path.endswith("snap.tmp") and name in ("write", "sync_data")]
+        unsynced = [len(run.split()) for run in " ".join(written).split("sync_data")]
+        assert unsynced == [4, 4, 4, 4, 2]
+
+
 def test_a_snapshot_half_received_is_forgotten_with_its_role(node: Directory, leader: Directory) -> None:
     """S9, bug 7: nothing is half installed, and the next one starts from its beginning."""
     size, image = leader.stream(MARK, 1 << 20)

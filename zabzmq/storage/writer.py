@@ -40,6 +40,9 @@ from zabzmq.storage.recovery import generation_path, write_current
 
 _GROUP_BYTES_MAX: Final = 8 << 20
 """More than this does not wait for the same sync: the first in the queue should not wait for megabytes."""
+_STAGED_SYNC_EVERY: Final = 4 << 20
+"""So that installing a snapshot of any size waits for the last of it only. One sync of all of it takes a slow disk longer
+than a synchronization may go without progress (B12); what else is on that disk waits meanwhile."""
 
 
 class Close(NamedTuple):
@@ -224,6 +227,8 @@ class Writer:
             return
         fd, directory, _ = self._staging
         end = files.write(fd, [data], offset)
+        if end // _STAGED_SYNC_EVERY > offset // _STAGED_SYNC_EVERY:
+            files.sync_data(fd)
         self._staging = fd, directory, end
         self._outlet.complete(SnapshotStaged(role, end))
 
