@@ -41,8 +41,8 @@ from zabzmq.storage.recovery import generation_path, write_current
 _GROUP_BYTES_MAX: Final = 8 << 20
 """More than this does not wait for the same sync: the first in the queue should not wait for megabytes."""
 _STAGED_SYNC_EVERY: Final = 4 << 20
-"""So that installing a snapshot of any size waits for the last of it only. One sync of all of it takes a slow disk longer
-than a synchronization may go without progress (B12); what else is on that disk waits meanwhile."""
+"""So that installing a snapshot of any size waits for the last of it only. One sync of all of it takes a slow disk
+longer than a synchronization may go without progress (B12), and others on that disk wait meanwhile."""
 
 
 class Close(NamedTuple):
