@@ -25,6 +25,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.client_options import TIMEOUT_S_MAX, Seconds, common_options, setup
 from zabzmq.cli.client_output import VERSION, Trouble, exit_code, name_of, no_way, to_json, trouble
 from zabzmq.cli.common import Command, Exit, UserError, Whole
@@ -346,11 +347,10 @@ def bench(
 
 
 def _with_progress(run: Bench, plan: Plan) -> float:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (TextColumn(plan.op), BarColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=colour.console(stderr=True), transient=True) as bar:
         task = bar.add_task("bench", total=plan.seconds, rate="")
 
         def show(elapsed: float, done: int) -> None:

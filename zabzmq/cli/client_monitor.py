@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.client_options import ParamType, common_options, setup
 from zabzmq.cli.client_output import (
     VERSION,
@@ -84,17 +85,16 @@ def event_line(event: Event) -> str:
             state = "" if digest is None else f"   state {digest & 0xFFFF:04x}"
             return f"commit {dotted(zxid)}  {what}{state}"
         case Gap(after, oldest):
-            return (
-                f"{rule} gap: what followed {dotted(after)} is purged; the oldest left follows {dotted(oldest)} {rule}"
-            )
+            gap = f"gap: what followed {dotted(after)} is purged; the oldest left follows {dotted(oldest)}"
+            return colour.heed(f"{rule} {gap} {rule}")
         case Fetched(first, last, node):
             return f"{rule} missed: {dotted(first)} to {dotted(last)} fetched from node {node} {rule}"
         case LeaderLost(node):
-            return f"{rule} leader {node} lost {dot} election {rule}"
+            return colour.heed(f"{rule} leader {node} lost {dot} election {rule}")
         case LeaderChange(node, epoch, former, ms):
             gone = "" if former is None else f"leader {former} lost {dot} "
             took = "" if ms is None else f" ({ms / 1000:.1f} s without a leader)"
-            return f"{rule} {gone}leader {node}, epoch {epoch}{took} {rule}"
+            return colour.good(f"{rule} {gone}leader {node}, epoch {epoch}{took} {rule}")
 
 
 def _wanted(events: Iterable[Event], everything: bool) -> Iterator[Event]:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from zabzmq.cli.client_options import Setup
-from zabzmq.cli.common import Exit, command_line
+from zabzmq.cli.common import Exit, command_line, complain
 from zabzmq.client.call import Call, Outcome
 from zabzmq.client.client import NO_LEADER, UNREACHABLE, WRONG_CLUSTER, Client, monotonic_ms
 from zabzmq.machine.operations import (
@@ -292,7 +292,7 @@ class Trouble(NamedTuple):
     hints: tuple[str, ...]
 
     def say(self) -> None:
-        click.echo("\n  ".join((f"{self.label}: {self.text}", *self.hints)), err=True)
+        complain(self.text, self.hints, self.label)
 
 
 def trouble(call: Call, client: Client, setup: Setup, ctx: click.Context, player: str | None) -> Trouble:

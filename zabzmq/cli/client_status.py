@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from zabzmq.cli.client_output import VERSION, dotted
+from zabzmq.cli.colour import bad, good, heed
 from zabzmq.cli.common import Exit, can_encode
 from zabzmq.net.client_wire import NodeStatus
 
@@ -100,18 +101,47 @@ def exit_of(status: Mapping[str, Any], strict: bool) -> int:
 
 # ---- for people --------------------------------------------------------------------------------------------------
 
-_SIGNS = {"LEADING": ("★", "*"), "FOLLOWING": ("●", "o"), "LOOKING": ("?", "?"), "DOWN": ("✕", "x")}
+_SYNCING = "syncing"
+_SIGNS = {
+    "LEADING": ("★", "*"),
+    "FOLLOWING": ("●", "o"),
+    _SYNCING: ("◐", "~"),
+    "LOOKING": ("?", "?"),
+    "DOWN": ("✕", "x"),
+}
+_STYLES: Final[Mapping[str, Callable[[str], str]]] = {
+    HEALTHY: good,
+    DEGRADED: heed,
+    ELECTING: heed,
+    NO_QUORUM: bad,
+    UNREACHABLE: bad,
+    "LEADING": good,
+    _SYNCING: heed,
+    "LOOKING": heed,
+    "FAILED": bad,
+    "DOWN": bad,
+}
 _COLUMNS = "{:<5}{:<11}{:<13}{:>9}{:>11}{:>5}{:>8}{:>7}"
+_STATE_ENDS: Final = 5 + 11
+
+
+def _stand(node: Mapping[str, Any]) -> str:
+    syncs = node["up"] and node["state"] == "FOLLOWING" and node["phase"] != "BROADCAST"
+    return _SYNCING if syncs else str(node["state"])
 
 
 def sign_of(node: Mapping[str, Any]) -> str:
-    state = "syncing" if node["up"] and node["state"] == "FOLLOWING" and node["phase"] != "BROADCAST" else node["state"]
-    pretty, plain = ("◐", "~") if state == "syncing" else _SIGNS.get(state, ("!", "!"))
+    pretty, plain = _SIGNS.get(_stand(node), ("!", "!"))
     return pretty if can_encode(pretty) else plain
 
 
+def _styled(state: str, text: str) -> str:
+    """Lines may hold styles: click.echo and colour.text take them out where they are not wanted."""
+    return _STYLES[state](text) if state in _STYLES else text
+
+
 def headline(status: Mapping[str, Any]) -> str:
-    parts = [f"{status['health']}  {status['up']}/{len(status['voters'])} up"]
+    parts = [f"{_styled(status['health'], status['health'])}  {status['up']}/{len(status['voters'])} up"]
     parts.append(f"quorum {status['quorum']} {'ok' if status['up'] >= status['quorum'] else 'lost'}")
     if status["leader"] is not None:
         parts.append(f"leader {status['leader']}")
@@ -155,25 +185,30 @@ def table(status: Mapping[str, Any]) -> list[str]:
     for node in status["nodes"]:
         name = f"{node['node']} {sign_of(node)}"
         if not node["up"]:
-            rows.append(_COLUMNS.format(name, "DOWN", dash, dash, dash, dash, dash, dash).rstrip())
+            row = _COLUMNS.format(name, "DOWN", dash, dash, dash, dash, dash, dash).rstrip()
+            rows.append(_with_style(node, row))
             continue
         phase = node["phase"].lower() if node["phase"] != "SYNCHRONIZATION" else "sync"
         if node["detail"]:
             phase = f"{phase} ({node['detail']})"
         lag = dash if node["lag"] is None else str(node["lag"])
-        rows.append(
-            _COLUMNS.format(
-                name,
-                node["state"],
-                phase[:12],
-                dotted(node["last"]),
-                dotted(node["committed"]),
-                lag,
-                age(node["uptime_ms"]),
-                node["pid"],
-            )
+        row = _COLUMNS.format(
+            name,
+            node["state"],
+            phase[:12],
+            dotted(node["last"]),
+            dotted(node["committed"]),
+            lag,
+            age(node["uptime_ms"]),
+            node["pid"],
         )
+        rows.append(_with_style(node, row))
     return rows
+
+
+def _with_style(node: Mapping[str, Any], row: str) -> str:
+    """Node, sign and state."""
+    return _styled(_stand(node), row[:_STATE_ENDS]) + row[_STATE_ENDS:]
 
 
 def advice(status: Mapping[str, Any], options: str) -> str | None:

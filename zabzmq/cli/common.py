@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.core.errors import ZabError
 from zabzmq.server.config import BASE_PORT_MAX, BASE_PORT_MIN, NODES_MAX, Config, ConfigError, load
 
@@ -100,8 +101,15 @@ json_option = click.option(
 
 
 def cluster_options(function: F) -> F:
-    """--base-port, --nodes, --cluster, --config and --ascii, on a group and on its commands: what comes later wins."""
+    """--base-port, --nodes, --cluster, --config, --ascii and --color, of groups and of commands: the later wins."""
     for option in (
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            callback=colour.choose,
+            expose_value=False,
+            help="Whether to colour; auto does on terminals, unless NO_COLOR is set.",
+        ),
         click.option(
             "--ascii",
             is_flag=True,
@@ -204,9 +212,14 @@ def interrupt_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def complain(text: str, hints: tuple[str, ...] = ()) -> None:
+def complain(text: str, hints: tuple[str, ...] = (), label: str = "error") -> None:
     """Prose on standard error."""
-    click.echo("\n  ".join((f"error: {text}", *hints)), err=True)
+    styled = colour.bad if label == "error" else colour.heed
+    click.echo("\n  ".join((f"{styled(f'{label}:')} {text}", *hints)), err=True)
+
+
+def warn(text: str) -> None:
+    complain(text, label="warning")
 
 
 def run(command: click.Command, name: str) -> NoReturn:
@@ -228,8 +241,15 @@ def _replace_closed_streams() -> None:
 
 
 def _run(command: click.Command, name: str) -> int:
+    # Around the command's own, so that what is told after it has ended is coloured as it was.
+    with click.Context(command) as around:
+        around.color = colour.chosen()
+        return _end_of(command, name, around)
+
+
+def _end_of(command: click.Command, name: str, around: click.Context) -> int:
     try:
-        code = command.main(prog_name=name, standalone_mode=False)
+        code = command.main(prog_name=name, standalone_mode=False, parent=around)
         sys.stdout.flush()
     except click.exceptions.Exit as e:
         return e.exit_code

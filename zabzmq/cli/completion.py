@@ -35,7 +35,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     It completes the program called by its own name, as in ./client.py; no shell can do it for `python client.py`.
     """
-    name = ctx.find_root().info_name or ""
+    name = ctx.command_path.split()[0]
     if get_completion_class(shell) is None:
         raise UserError(f"the installed click cannot do it for {shell}", "a newer one can: pip install --upgrade click")
     line, file = LINES[shell]

@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.asking import NoAnswer
 from zabzmq.cli.client_status import HEALTHY, UNREACHABLE, headline, sentence
-from zabzmq.cli.common import Exit, UserError, interrupt, is_terminal
+from zabzmq.cli.common import Exit, UserError, interrupt, is_terminal, warn
 from zabzmq.cli.server_cluster_keys import Acts, KeyBar, KeyReader, has_keys
 from zabzmq.cli.server_cluster_orders import supervisor_of
 from zabzmq.cli.server_cluster_page import open_page, page_url, show_page
@@ -80,7 +81,7 @@ def _new_token(config: Config) -> tuple[str | None, str]:
     try:
         return (shared_token if begun else fresh_token)(config.log_dir), ""
     except TokenError as error:
-        click.echo(f"warning: no commands by HTTP: {error}", err=True)
+        warn(f"no commands by HTTP: {error}")
         return None, str(error)
 
 
@@ -222,7 +223,7 @@ class Up:
     def _look_up(self, show: _Lines) -> None:
         supervisor, config = self._supervisor, self._config
         while self._warnings:
-            click.echo(f"warning: {self._warnings.pop(0)}", err=True)
+            warn(self._warnings.pop(0))
         self._hear_of(show)
         self._hear_answers()
         if not supervisor.running() and not self._orders.brought_down:
@@ -317,7 +318,6 @@ class _Live(_Lines):
     """On a terminal: the table in place, what goes on in a sentence, the last events, and the keys."""
 
     def __init__(self, options: str, bar: KeyBar | None) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         super().__init__()
@@ -325,7 +325,7 @@ class _Live(_Lines):
         self._events: list[str] = []
         self._table: list[str] = []
         self._bar = bar
-        self._live = Live(console=Console(highlight=False), auto_refresh=False)
+        self._live = Live(console=colour.console(), auto_refresh=False)
 
     def __enter__(self) -> _Live:
         self._live.start()
@@ -352,8 +352,6 @@ class _Live(_Lines):
         self._draw()
 
     def _draw(self) -> None:
-        from rich.text import Text
-
         lines = [*self._table, "", *self._events, ""]
         lines += ["Ctrl-C stops all nodes"] if self._bar is None else self._bar.lines
-        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
+        self._live.update(colour.text(lines), refresh=True)

@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.asking import LOOPBACK, NoAnswer, get, post, reason, token_in
 from zabzmq.cli.common import Exit, UserError, interrupt_on_sigterm
 from zabzmq.cli.server_status import ask
@@ -183,7 +184,6 @@ def show_processes(config: Config, options: str, *, as_json: bool) -> int:
 
 def _show_table(state: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("NODE", "PROCESS", "PID", "ENDED WITH", "STARTED", box=box.SIMPLE_HEAD, show_edge=False)
@@ -192,7 +192,7 @@ def _show_table(state: dict[str, Any]) -> None:
         table.add_row(*(_cell(value) for value in (node["id"], node["state"], node["pid"], node["code"], by)))
     who = "no supervisor" if state["supervisor"] is None else f"supervisor {state['supervisor']}"
     click.echo(f'cluster "{state["cluster"]}", {who}')
-    Console(highlight=False).print(table)
+    colour.console().print(table)
 
 
 def _cell(value: object) -> str:

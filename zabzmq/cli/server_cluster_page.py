@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from zabzmq.cli.common import warn
 from zabzmq.cli.server_observe import page_path
 from zabzmq.server.config import BASE_PORT, Config
 
@@ -35,7 +36,7 @@ def show_page(config: Config, token: str | None, open_it: bool) -> None:
     url = page_url(config.base_port, token)
     if not url:
         if open_it:
-            click.echo("warning: this installation has no index.html to open", err=True)
+            warn("this installation has no index.html to open")
         return
     click.echo(f"page: {url}")
     problem = open_page(config, url) if open_it else ""

@@ -16,8 +16,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import click
 import msgspec
 
+from zabzmq.cli import colour
 from zabzmq.cli.asking import NoAnswer, get, post, reason, token_in
-from zabzmq.cli.common import Exit, UserError, unmarked
+from zabzmq.cli.common import Exit, UserError, unmarked, warn
 from zabzmq.cli.node_faults import rule_in_words
 from zabzmq.net.faults import WAIT_MS_MAX, FaultTable, Rule
 from zabzmq.server.config import Config
@@ -91,7 +92,7 @@ def change(
     """Let `work` change the tables, and set those that are not as they were; `work` says in words what was done."""
     words, nodes, tables, done, missed = put_in_force(config, options, work, seed)
     if missed:
-        click.echo(f"warning: node {_ids(missed)} does not answer; what is to be done there is not done", err=True)
+        warn(f"node {_ids(missed)} does not answer; what is to be done there is not done")
     if as_json:
         faults = {str(node): tables[node].to_json() for node in nodes.tables}
         click.echo(json.dumps({"v": 1, "set": done, "missed": missed, "faults": faults}))
@@ -298,7 +299,7 @@ def show_faults(config: Config, options: str, *, as_json: bool) -> int:
         click.echo(json.dumps({"v": 1, "silent": nodes.silent, "faults": faults}))
         return Exit.OK
     if nodes.silent:
-        click.echo(f"warning: node {_ids(nodes.silent)} does not answer", err=True)
+        warn(f"node {_ids(nodes.silent)} does not answer")
     rows = [
         (str(node), what, words)
         for node, table in nodes.tables.items()
@@ -311,11 +312,10 @@ def show_faults(config: Config, options: str, *, as_json: bool) -> int:
         click.echo("no faults")
         return Exit.OK
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table("NODE", "TOWARDS", "FAULTS", box=box.SIMPLE_HEAD, show_edge=False)
     for row in rows:
         shown.add_row(*row)
-    Console(highlight=False).print(shown)
+    colour.console().print(shown)
     return Exit.OK

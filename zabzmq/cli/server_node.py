@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import zabzmq
+from zabzmq.cli.colour import NodeLines, is_coloured
 from zabzmq.cli.common import Exit, UserError, complain
 from zabzmq.cli.node_faults import NodeFaults
 from zabzmq.cli.node_notes import prediction
@@ -398,12 +399,13 @@ class NodeProcess:
         self._gathered: list[str] = []
         self._events = Drain[str](encode_events, events.write, "event-log")
         self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
+        self._paint: Callable[[str], str] = NodeLines() if is_coloured(sys.stdout) else str
         self._screen_events = Drain[str](encode_events, _to_screen, "screen") if log_format == "json" else None
 
     def _put_line(self, line: str) -> None:
         self._text.put(line)
         if self._screen_text is not None:
-            self._screen_text.put(line)
+            self._screen_text.put(self._paint(line))
 
     def _drains(self) -> list[Drain[Any]]:
         return [d for d in (self._text, self._events, self._screen_text, self._screen_events) if d is not None]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.common import Exit, UserError, complain
 from zabzmq.sim import campaign, run
 from zabzmq.sim.scenario import ScenarioError, dump, load, recorded
@@ -94,11 +95,10 @@ def _go_on(going: campaign.Campaign, seconds: float, jobs: int, path: Path | Non
     if not sys.stderr.isatty():
         campaign.run_for(going, seconds, jobs, path, lambda sum, spent: None)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=colour.console(stderr=True), transient=True) as progress:
         task = progress.add_task("schedules", total=seconds)
 
         def told(sum: campaign.Campaign, spent: float) -> None:
@@ -133,10 +133,9 @@ def _run(seeds: tuple[int, int], nodes: int, jobs: int) -> run.Report:
     first, last = seeds
     if not sys.stderr.isatty():
         return run.run_seeds(first, last, nodes, jobs)
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=colour.console(stderr=True), transient=True) as progress:
         task = progress.add_task("schedules", total=last - first + 1)
         return run.run_seeds(first, last, nodes, jobs, lambda sum: progress.update(task, completed=sum.schedules))
 

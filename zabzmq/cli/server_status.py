@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zabzmq.cli import colour
 from zabzmq.cli.client_output import addresses
 from zabzmq.cli.client_status import UNREACHABLE, advice, exit_of, headline, summary, table
 from zabzmq.cli.common import Exit, complain, interrupt_on_sigterm, is_terminal
@@ -90,18 +91,15 @@ def _watch(client: Client, config: Config, options: str, as_json: bool) -> int:
     with ExitStack() as leaving:
         live: Live | None = None
         if is_terminal() and not as_json:
-            from rich.console import Console
             from rich.live import Live
-            from rich.text import Text
 
-            live = leaving.enter_context(Live(console=Console(highlight=False), auto_refresh=False))
+            live = leaving.enter_context(Live(console=colour.console(), auto_refresh=False))
         try:
             while True:
                 began = time.monotonic()
                 status = ask(client, config)
                 if live is not None:
-                    text = Text("\n".join(page(status, options)), no_wrap=True, overflow="crop")
-                    live.update(text, refresh=True)
+                    live.update(colour.text(page(status, options)), refresh=True)
                 else:
                     click.echo(json.dumps(status, ensure_ascii=False) if as_json else headline(status))
                 time.sleep(max(0.0, began + EVERY_S - time.monotonic()))

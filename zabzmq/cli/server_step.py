@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from zabzmq.cli.asking import NoAnswer, get, post, reason, token_in
-from zabzmq.cli.common import Exit, UserError
+from zabzmq.cli.common import Exit, UserError, warn
 from zabzmq.server.config import Config
 
 _NAME: Final = re.compile(r"(\d+):(\d+)")
@@ -124,7 +124,7 @@ def switch(config: Config, options: str, on: bool, *, as_json: bool) -> int:
     steps = Steps(config, options).look()
     missed = steps.to_all("/hold", {"on": on})
     if missed:
-        click.echo(f"warning: node {' '.join(map(str, missed))} does not answer", err=True)
+        warn(f"node {' '.join(map(str, missed))} does not answer")
     if as_json:
         click.echo(json.dumps({"v": 1, "on": on, "nodes": sorted(steps.holds)}))
     elif on:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from zabzmq.cli.common import Exit, UserError, can_encode, interrupt_on_sigterm
+from zabzmq.cli.common import Exit, UserError, can_encode, interrupt_on_sigterm, warn
 from zabzmq.cli.server_observe import page_path
 from zabzmq.server.config import Config
 from zabzmq.trace import export
@@ -55,7 +55,7 @@ class Logs:
     def complain(self, problem: Problem) -> None:
         """Told at once; the rest is read all the same."""
         self.problems.append(problem)
-        click.echo(f"warning: {problem}", err=True)
+        warn(str(problem))
 
 
 def _nodes_of(logs: Logs) -> list[int]:
@@ -115,7 +115,7 @@ def fitting(line: str) -> str:
 def show_tail(config: Config, count: int, *, follow: bool, as_jsonl: bool, everything: bool) -> int:
     """With `follow` until Ctrl-C or SIGTERM."""
     paths = logs_in(config.log_dir) if follow else Logs(config, ()).paths
-    follower = Follower(_newest_of(paths), count, lambda problem: click.echo(f"warning: {problem}", err=True))
+    follower = Follower(_newest_of(paths), count, lambda problem: warn(str(problem)))
 
     def news() -> list[Event]:
         return [event for event in follower.events() if everything or not is_quiet(event)]
@@ -165,7 +165,7 @@ def show_check(config: Config, files: Iterable[Path], *, as_json: bool) -> int:
         checker.feed(event)
     click.echo(json.dumps(_verdict(checker, logs), ensure_ascii=False) if as_json else fitting(_verdict_text(checker)))
     if logs.problems and not as_json:
-        click.echo(f"warning: this is the verdict on the {checker.events} events that could be read", err=True)
+        warn(f"this is the verdict on the {checker.events} events that could be read")
     return Exit.VIOLATION if checker.violation_count else Exit.OK
 
 
