@@ -57,6 +57,7 @@ def server() -> None:
 @click.argument("id", type=Whole(0, NODES_MAX - 1), shell_complete=complete_node)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="What this terminal shows.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing here; the log files get it all the same.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every event here, not only those that matter.")
 @click.option(
     "--bootstrap",
     type=click.Choice(["quorum", "all"]),
@@ -83,6 +84,7 @@ def node(
     id: int,
     log_format: str,
     quiet: bool,
+    verbose: bool,
     bootstrap: str,
     unsafe_rejoin_empty: bool,
     allow_faults: bool,
@@ -94,6 +96,8 @@ def node(
     """Run node ID in this terminal, until Ctrl-C."""
     if step and not allow_faults:
         raise click.UsageError("--step holds its messages, and needs --allow-faults", ctx)
+    if verbose and (quiet or log_format == "json"):
+        raise click.UsageError("-v shows every event, in words: leave out -q and --log-format json", ctx)
     from zabzmq.cli.server_node import NodeProcess, ObserveOptions
 
     config = settled(ctx)
@@ -103,7 +107,7 @@ def node(
         options(ctx),
         bootstrap_all=bootstrap == "all",
         unsafe_rejoin_empty=unsafe_rejoin_empty,
-        log_format="none" if quiet else log_format,
+        log_format="none" if quiet else "words" if verbose else log_format,
         observe=ObserveOptions(not no_observe, host, allow_host, allow_faults, step),
     )
     return process.run()

@@ -398,9 +398,16 @@ class NodeProcess:
         self._text = Drain[str](encode_text, text.write, "text-log")
         self._gathered: list[str] = []
         self._events = Drain[str](encode_events, events.write, "event-log")
-        self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
         self._paint: Callable[[str], str] = NodeLines() if is_coloured(sys.stdout) else str
-        self._screen_events = Drain[str](encode_events, _to_screen, "screen") if log_format == "json" else None
+        self._screen_text = Drain[str](encode_text, _to_screen, "screen") if log_format == "text" else None
+        show = _to_screen if log_format == "json" else self._show_in_words() if log_format == "words" else None
+        self._screen_events = None if show is None else Drain[str](encode_events, show, "screen")
+
+    def _show_in_words(self) -> Callable[[bytes], None]:
+        from zabzmq.cli.node_words import InWords
+
+        in_words = InWords(self._time_of_day, self._paint)
+        return lambda block: _to_screen(in_words(block))
 
     def _put_line(self, line: str) -> None:
         self._text.put(line)

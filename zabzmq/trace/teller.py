@@ -29,8 +29,13 @@ def encode_events(events: list[str]) -> bytes:
     return "".join([f"{event}\n" for event in events]).encode()
 
 
+def line_of(when: str, peer: int, epoch: int, state: str, phase: Phase, text: str) -> str:
+    """A line for people: state, phase and epoch stand in each."""
+    return f"{when}  n{peer} e{epoch} {state:<9}  {PLACE_NAMES[phase]:<9}  {text}\n"
+
+
 class Teller:
-    """One node's voice. Its state, phase and epoch stand in every line."""
+    """One node's voice."""
 
     def __init__(
         self,
@@ -90,8 +95,8 @@ class Teller:
         self._tell(f'"{kind}",{rest}' if rest else f'"{kind}"')
 
     def _line(self, text: str) -> None:
-        place = f"{self._state.name:<9}  {PLACE_NAMES[self._phase]:<9}"
-        self._lines(f"{self._time_of_day(self._now)}  n{self.process.peer} e{self._epoch} {place}  {text}\n")
+        when, peer = self._time_of_day(self._now), self.process.peer
+        self._lines(line_of(when, peer, self._epoch, self._state.name, self._phase, text))
 
     def _maybe_line(self, now: float, text: str) -> None:
         if self._budget.admits(now):
