@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from playwright.sync_api import Page
@@ -23,14 +22,19 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, attributes: true });
 """
 
-# When each piece of a stream reached the page, and when a node or the leader changed on the screen.
+# When each block of a stream reached the page, and when a node or the leader changed on the screen.
 ARRIVALS = """
 window.noted = { arrived: [], changed: [] };
+const rests = new WeakMap();
 const read = ReadableStreamDefaultReader.prototype.read;
 ReadableStreamDefaultReader.prototype.read = function () {
   const piece = read.call(this);
-  const note = (text) => window.noted.arrived.push({ at: performance.now(), text });
-  piece.then((chunk) => note(chunk.value ?? ""), () => note(""));
+  const note = ({ value = "", done = true }) => {
+    const blocks = ((rests.get(this) ?? "") + value).split("\\n\\n");
+    rests.set(this, blocks.pop());
+    if (done || blocks.length) window.noted.arrived.push({ at: performance.now(), text: blocks.join(), over: done });
+  };
+  piece.then(note, () => note({}));
   return piece;
 };
 new MutationObserver((changes) => {
@@ -92,6 +96,7 @@ def test_what_nodes_say_of_themselves_is_what_it_shows(pages: Pages, live: LiveC
     for node in range(5):
         own = live.own(node)
         page.wait_for_selector(f'#node-{node}[data-z="{own["committed"][0]}.{own["committed"][1]}"]')
+        browser.until(page, "zab.state.nodes[arg[0]].digest === arg[1]", [node, own["digest"]])  # applied is told after
         shown = page.evaluate("node => zab.state.nodes[node]", node)
         for field in ("role", "phase", "epoch", "proposed", "committed", "applied", "digest"):
             assert shown[field] == own[field], (node, field)
@@ -179,8 +184,8 @@ def kill_the_leader(page: Page) -> tuple[int, int, float]:
     arrived, changed = page.evaluate("[noted.arrived, noted.changed]")
 
     # Its stream ends, or others tell that their connection to it did: whatever comes first.
-    lost = re.compile(rf'^$|"what":"mesh","peer":{first},"up":false')
-    gone = min(each["at"] for each in arrived if lost.search(each["text"]))
+    lost = f'"what":"mesh","peer":{first},"up":false'
+    gone = min(each["at"] for each in arrived if each["over"] or lost in each["text"])
     dark = min(each["at"] for each in changed if each["id"] == f"node-{first}" and each["value"] == "down")
     led = min(e["at"] for e in arrived if f'"n":{second},' in e["text"] and '"why":"established"' in e["text"])
     lit = min(each["at"] for each in changed if each["id"] == "leader" and each["value"] == str(second))
@@ -196,11 +201,11 @@ def test_the_leader_is_killed_from_the_page_and_the_next_one_seen(pages: Pages, 
         epoch = int(browser.attribute(page, "#epoch", "data-epoch"))
         first, second, late = kill_the_leader(page)
         took.append(late)
+        page.wait_for_selector(f"#toast:has-text('Node {first} was killed')")  # the supervisor says so
         browser.health(page, "degraded")
         assert live.states()[first] == "down"
         assert live.own(second)["established"]
         assert int(browser.attribute(page, "#epoch", "data-epoch")) > epoch
-        assert str(first) in page.inner_text("#toast")
         page.click('#actions [data-do="restart"]')
         browser.look(page, first, "follower")
         browser.health(page, "healthy")

@@ -25,6 +25,7 @@ def held(live: LiveCluster, pages: Pages) -> Iterator[Page]:
     leader(page)
     mode(page, "live")
     play(page, "alice", "target_new", 50)  # her session is known from now on
+    live.real.until_equal()
     press(page, "s")
     page.wait_for_selector("#step[aria-pressed=true]")
     until(page, "Object.values(zab.app.live.nodes).every(node => node.hold)")
@@ -59,8 +60,8 @@ def send(page: Page, value: int) -> None:
 
 def test_a_write_is_stepped_to_its_commit(held: Page, live: LiveCluster) -> None:
     page = held
-    assert "cluster held" in page.inner_text("#mode")
-    assert "nothing is on its way" in page.inner_text("#sentence")
+    page.wait_for_selector("#mode:has-text('cluster held')")
+    page.wait_for_selector("#sentence:has-text('nothing is on its way')")
     first = leader(page)
     send(page, 40)
     waiting(page, "PROPOSE", 4)  # of bob's session
@@ -71,8 +72,7 @@ def test_a_write_is_stepped_to_its_commit(held: Page, live: LiveCluster) -> None
     send(page, 45)
     waiting(page, "PROPOSE", 4)
     before = attribute(page, f"#node-{first}", "data-z")
-    sentence = page.inner_text("#sentence")
-    assert "4 messages wait" in sentence, sentence
+    page.wait_for_selector("#sentence:has-text('4 messages wait')")
     # Why not? Because it waits before each of them.
     page.click("#logs thead button[data-z] >> nth=-1")
     page.wait_for_selector('#why-text li[data-code="voter.held"]')
@@ -104,6 +104,7 @@ def test_a_message_that_is_clicked_can_be_dropped_and_time_passes_by_hand(held: 
     page = held
     send(page, 41)
     waiting(page, "PROPOSE", 4)
+    page.wait_for_selector(".held >> nth=3")
     assert all(page.evaluate(LARGE_ENOUGH)), "44 px to hit, each way"
     name = page.locator(".held").first.get_attribute("data-wire")
     page.click(f'.held[data-wire="{name}"]')  # by name: the first may be another one by now
