@@ -68,6 +68,47 @@ def refuse(kind: type, why: str) -> Callable[[int, ClientRequest], str | ClientR
     return rule
 
 
+# ---- -v and -q ----------------------------------------------------------------------------------------------------
+
+
+def test_verbose_tells_whom_was_asked_and_what_it_said(run: Run) -> None:
+    with FakeCluster(3, leader=1, up=(0, 1)) as cluster:
+        silent = iter([True])
+        cluster.behave(lambda node, ask: SILENT if isinstance(ask, Submit) and next(silent, False) else SERVE)
+        here = ("--base-port", cluster.base_port, "--nodes", 3, "--as", "bob", "target", 50)
+        ran = run(*here, "-v")
+        assert ran.code == 0 and ran.out.startswith("committed 1.2  target = 50   by bob")
+        said = [line.partition(" ms  ")[2] for line in ran.err.splitlines()]
+        begin = said[: said.index("node 1: asked for request 1.1-1")]
+        assert {
+            f"node 2: nobody listens at 127.0.0.1:{cluster.base_port + 12}",
+            "node 0: connected",
+            "node 0: asked who leads",
+            'node 1: it leads epoch 1 of cluster "demo"',
+        } <= {*begin}
+        assert begin[-2:] == ["node 1: asked for a session of bob", "node 1: session made at 1.1"]
+        assert 'node 0: leader of cluster "demo" is 1' in said
+        assert said[-2:] == ["node 1: asked for request 1.1-1, again", "node 1: committed 1.2, on disk at 0 1"]
+        alone = run(*here, "--node", 0, "-v", "--timeout", 1)
+        assert "node 0: NOT_LEADER, leader is 1: node 0 does not lead\n" in alone.err
+
+
+def test_quiet_is_about_what_succeeds_only(play: Run) -> None:
+    for write in (
+        ("target", 50),
+        ("guess", 4),
+        ("kv", "put", "k", "v"),
+        ("kv", "cas", "k", "v", "w"),
+        ("kv", "del", "k", "--json"),
+    ):
+        assert play(*write, "-q") == (0, "", ""), write
+    assert play("get", "--json").json["result"]["target"] == 4, "it was done"
+    refused = play("target", 50, "-q", "--json")
+    assert (refused.code, refused.json["outcome"]) == (6, "refused")
+    assert refused.err.startswith("refused: ")
+    assert play("get", "-q").code == 2, "what is read is wanted"
+
+
 # ---- outcomes and exit codes -------------------------------------------------------------------------------------
 
 

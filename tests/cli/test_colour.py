@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import click
 import pytest
 
+from tests.cli.terminal import on_terminal
 from tests.client.fake import FakeCluster
 from zabzmq.cli import client, server
 from zabzmq.cli.client_monitor import event_line
 from zabzmq.cli.colour import NodeLines
 from zabzmq.client.monitor import LeaderChange, LeaderLost
 
-ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 20.0
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 GREEN, MAGENTA, RED = "\x1b[32m\x1b[1m", "\x1b[35m\x1b[1m", "\x1b[31m\x1b[1m"
 
@@ -47,30 +42,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(ended.value.code or 0), *capsys.readouterr()
 
     return call
-
-
-def on_terminal(*command: str | int, until: bytes = b"", environ: Mapping[str, str] = {}) -> bytes:
-    """What the command writes to a terminal, up to `until` or to its end."""
-    ours, its = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ZAB_") and name != "NO_COLOR"}
-    env |= {"TERM": "xterm", "COLUMNS": "100", **environ}
-    with subprocess.Popen(
-        [sys.executable, *map(str, command)], stdin=subprocess.DEVNULL, stdout=its, stderr=its, cwd=ROOT, env=env
-    ) as process:
-        os.close(its)
-        killer = threading.Timer(PATIENCE_S, process.kill)
-        killer.start()
-        said = b""
-        try:
-            while not (until and until in said):
-                said += os.read(ours, 4096)
-        except OSError:
-            pass  # it has ended
-        process.terminate()
-        process.wait()
-        killer.cancel()
-        os.close(ours)
-    return said
 
 
 @pytest.mark.parametrize("program", ["client.py", "zookeeper_server.py"])

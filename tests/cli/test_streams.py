@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 
+from tests.cli.terminal import on_terminal
 from tests.client.fake import FakeCluster
 from zabzmq.machine.operations import Put
 
@@ -100,3 +101,11 @@ def test_ctrl_c_while_modules_are_loaded_shows_no_traceback(tmp_path: Path) -> N
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, timeout=PATIENCE_S, check=False)
     assert (ran.returncode, ran.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize("program", ["client.py", "zookeeper_server.py"])
+def test_a_progress_bar_can_be_left_out(cluster: FakeCluster, program: str) -> None:
+    args = {"client.py": ("bench", "--seconds", "0.3"), "zookeeper_server.py": ("sim", "--seeds", "0..1")}
+    command = (program, "--base-port", cluster.base_port, *args[program])
+    assert b"\x1b" in on_terminal(*command)
+    assert b"\x1b" not in on_terminal(*command, "-q")

@@ -15,7 +15,7 @@ from zabzmq.cli.client_batch import batch
 from zabzmq.cli.client_bench import bench
 from zabzmq.cli.client_check import check
 from zabzmq.cli.client_monitor import log, monitor
-from zabzmq.cli.client_options import ParamType, Text, common_options, setup
+from zabzmq.cli.client_options import ParamType, Text, common_options, quiet_option, setup, verbose_option
 from zabzmq.cli.client_output import wait_and_tell
 from zabzmq.cli.client_play import play
 from zabzmq.cli.common import Command, Whole, command_line, interrupt_on_sigterm, run
@@ -155,6 +155,8 @@ def _check_node(ctx: click.Context, client: Client, node: int | None, option: st
 @click.option("--new-round", is_flag=True, help="Open a new round even while one is open.")
 @ONE_NODE
 @REPEAT
+@quiet_option
+@verbose_option
 @common_options
 @click.pass_context
 def target(
@@ -168,6 +170,8 @@ def target(
 @click.argument("value", type=Whole(0, 100))
 @ONE_NODE
 @REPEAT
+@quiet_option
+@verbose_option
 @common_options
 @click.pass_context
 def guess(ctx: click.Context, value: int, node: int | None, again: tuple[SessionId, int] | None) -> None:
@@ -179,6 +183,7 @@ def guess(ctx: click.Context, value: int, node: int | None, again: tuple[Session
 @READ_FROM
 @SYNC
 @click.option("--reveal", is_flag=True, help="Show the number the round was opened with, too.")
+@verbose_option
 @common_options
 @click.pass_context
 def get(ctx: click.Context, source: int | str | None, linear: bool, reveal: bool) -> None:
@@ -197,6 +202,8 @@ def kv() -> None:
 @click.argument("value", type=VALUE)
 @ONE_NODE
 @REPEAT
+@quiet_option
+@verbose_option
 @common_options
 @click.pass_context
 def put(ctx: click.Context, key: bytes, value: bytes, node: int | None, again: tuple[SessionId, int] | None) -> None:
@@ -208,6 +215,7 @@ def put(ctx: click.Context, key: bytes, value: bytes, node: int | None, again: t
 @click.argument("key", type=KEY)
 @READ_FROM
 @SYNC
+@verbose_option
 @common_options
 @click.pass_context
 def kv_get(ctx: click.Context, key: bytes, source: int | str | None, linear: bool) -> None:
@@ -219,6 +227,8 @@ def kv_get(ctx: click.Context, key: bytes, source: int | str | None, linear: boo
 @click.argument("key", type=KEY)
 @ONE_NODE
 @REPEAT
+@quiet_option
+@verbose_option
 @common_options
 @click.pass_context
 def delete(ctx: click.Context, key: bytes, node: int | None, again: tuple[SessionId, int] | None) -> None:
@@ -232,6 +242,8 @@ def delete(ctx: click.Context, key: bytes, node: int | None, again: tuple[Sessio
 @click.option("--absent", is_flag=True, help="Only if KEY has no value: give NEW alone.")
 @ONE_NODE
 @REPEAT
+@quiet_option
+@verbose_option
 @common_options
 @click.pass_context
 def cas(

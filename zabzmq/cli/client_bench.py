@@ -297,6 +297,7 @@ def spoken(out: dict[str, Any]) -> str:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write every invocation and its end to this file, for a checker.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @common_options
 @click.pass_context
 def bench(
@@ -309,6 +310,7 @@ def bench(
     size: int,
     keys: int,
     path: Path | None,
+    quiet: bool,
 ) -> None:
     """Measure what the cluster commits in a second."""
     asked = setup(ctx)
@@ -331,7 +333,7 @@ def bench(
                     trouble(trouble_call, client, asked, ctx, asked.name).say()
                 raise click.exceptions.Exit(exit_code(trouble_call))
             nodes = client.status(500.0)
-            if sys.stderr.isatty() and not asked.json:
+            if sys.stderr.isatty() and not (asked.json or quiet):
                 took = _with_progress(run, plan)
             else:
                 took = run.run(lambda elapsed, done: None)

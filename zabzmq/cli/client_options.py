@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 from zabzmq.cli.common import cluster_options, settled, unmarked
 from zabzmq.client.client import Client
+from zabzmq.client.connection import Connections
 from zabzmq.machine.sessions import is_printable
 from zabzmq.server.config import Config, check_name
 
@@ -109,6 +111,26 @@ def common_options(function: F) -> F:
     return function
 
 
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    default=None,
+    callback=_keep("verbose"),
+    expose_value=False,
+    help="Tell on standard error who was asked, and what it answered.",
+)
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    default=None,
+    callback=_keep("quiet"),
+    expose_value=False,
+    help="Print nothing when it is done.",
+)
+
+
 class Setup(NamedTuple):
     """What a run was asked for."""
 
@@ -116,11 +138,24 @@ class Setup(NamedTuple):
     name: str | None
     timeout_ms: float
     json: bool
+    verbose: bool
+    quiet: bool
 
     def client(self) -> Client:
         return Client(
-            self.config.client_endpoints, cluster=self.config.cluster, name=self.name, timeout_ms=self.timeout_ms
+            self.config.client_endpoints,
+            cluster=self.config.cluster,
+            name=self.name,
+            timeout_ms=self.timeout_ms,
+            connect=_tell_all if self.verbose else Connections,
         )
+
+
+def _tell_all(endpoints: Mapping[int, str]) -> Connections:
+    from zabzmq.client.trail import Trail
+
+    began = time.monotonic()
+    return Trail(endpoints, lambda line: click.echo(f"{(time.monotonic() - began) * 1000:8.1f} ms  {line}", err=True))
 
 
 def setup(ctx: click.Context) -> Setup:
@@ -139,7 +174,8 @@ def setup(ctx: click.Context) -> Setup:
         if text not in ("", "json", "text"):
             raise click.UsageError(f'ZAB_FORMAT: "{text}" is neither "json" nor "text"', ctx)
         as_json = text == "json"
-    return Setup(settled(ctx), name, float(timeout) * 1000.0, bool(as_json))
+    verbose, quiet = bool(kept.get("verbose")), bool(kept.get("quiet"))
+    return Setup(settled(ctx), name, float(timeout) * 1000.0, bool(as_json), verbose, quiet)
 
 
 def _from_environment(ctx: click.Context, variable: str, text: str, kind: ParamType) -> Any:

@@ -238,7 +238,9 @@ def wait_and_tell(ctx: click.Context, client: Client, call: Call, setup: Setup) 
             writes = not isinstance(call.operation, GameQuery | KvQuery)
             outcome = Outcome.UNKNOWN if writes and call.in_doubt else Outcome.NOT_DONE
             call.finish(outcome, "interrupted", "interrupted before the answer came", monotonic_ms())
-    if setup.json:
+    if setup.quiet and call.outcome is Outcome.OK:
+        pass
+    elif setup.json:
         click.echo(to_json(outcome_object(call, request_id(call), client.leader)))
     elif call.outcome is Outcome.OK:
         click.echo(success(call, client.name, len(client.search.voters) or len(client.known)))

@@ -179,6 +179,7 @@ for command in cluster_commands.CLUSTER_COMMANDS:
 @click.option("--hours", type=click.FloatRange(0, min_open=True), help="Run seed after seed for so long.")
 @click.option("--report", type=FILE, help="With --hours: keep the sum in this file, and go on from it next time.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="How many processes share the seeds.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @json_option
 @cluster_options
 @click.pass_context
@@ -193,6 +194,7 @@ def sim(
     hours: float | None,
     report: Path | None,
     jobs: int,
+    quiet: bool,
     as_json: bool,
 ) -> int:
     """Run nodes in a virtual world of delays, losses, crashes and partitions, and check every invariant.
@@ -214,14 +216,15 @@ def sim(
     if (trace or trace_hash or shrink) and seed is None:
         raise click.UsageError("--trace, --trace-hash and --shrink are of one run: give --seed", ctx)
     if hours is not None:
-        return server_sim.run_hours(hours, nodes, jobs, report, as_json)
+        return server_sim.run_hours(hours, nodes, jobs, report, as_json, quiet)
     if seed is not None and shrink:
         return server_sim.show_shrunk(seed, nodes)
     if seed is not None and trace_hash:
         return show_hash(seed, nodes)
     if seed is not None and trace:
         return show_trace(seed, nodes)
-    return show_report((seed, seed) if seed is not None else parse_seeds(seeds or "0..99"), nodes, jobs, as_json)
+    first_and_last = (seed, seed) if seed is not None else parse_seeds(seeds or "0..99")
+    return show_report(first_and_last, nodes, jobs, as_json, quiet)
 
 
 @server.group()

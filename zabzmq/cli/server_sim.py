@@ -81,18 +81,18 @@ def show_shrunk(seed: int, nodes: int) -> int:
     return Exit.VIOLATION
 
 
-def run_hours(hours: float, nodes: int, jobs: int, path: Path | None, as_json: bool) -> int:
+def run_hours(hours: float, nodes: int, jobs: int, path: Path | None, as_json: bool, quiet: bool) -> int:
     """Schedules for so long, on from where the report file stands."""
     try:
         going = campaign.resume(path, nodes) if path is not None else campaign.Campaign(nodes)
-        _go_on(going, hours * 3600, jobs, path)
+        _go_on(going, hours * 3600, jobs, path, quiet)
     except campaign.CampaignError as error:
         raise UserError(str(error), "name another file with --report") from None
     return _show(going.report, nodes, as_json)
 
 
-def _go_on(going: campaign.Campaign, seconds: float, jobs: int, path: Path | None) -> None:
-    if not sys.stderr.isatty():
+def _go_on(going: campaign.Campaign, seconds: float, jobs: int, path: Path | None, quiet: bool) -> None:
+    if quiet or not sys.stderr.isatty():
         campaign.run_for(going, seconds, jobs, path, lambda sum, spent: None)
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -109,8 +109,8 @@ def _go_on(going: campaign.Campaign, seconds: float, jobs: int, path: Path | Non
         campaign.run_for(going, seconds, jobs, path, told)
 
 
-def show_report(seeds: tuple[int, int], nodes: int, jobs: int, as_json: bool) -> int:
-    return _show(_run(seeds, nodes, jobs), nodes, as_json)
+def show_report(seeds: tuple[int, int], nodes: int, jobs: int, as_json: bool, quiet: bool) -> int:
+    return _show(_run(seeds, nodes, jobs, quiet), nodes, as_json)
 
 
 def _show(report: run.Report, nodes: int, as_json: bool) -> int:
@@ -129,9 +129,9 @@ def _show(report: run.Report, nodes: int, as_json: bool) -> int:
     return Exit.VIOLATION if report.violations else Exit.OK
 
 
-def _run(seeds: tuple[int, int], nodes: int, jobs: int) -> run.Report:
+def _run(seeds: tuple[int, int], nodes: int, jobs: int, quiet: bool) -> run.Report:
     first, last = seeds
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         return run.run_seeds(first, last, nodes, jobs)
     from rich.progress import Progress
 

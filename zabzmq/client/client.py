@@ -71,6 +71,7 @@ class Client:
         window: int = WINDOW,
         clock: Callable[[], float] = monotonic_ms,
         dice: random.Random | None = None,
+        connect: Callable[[Mapping[int, str]], Connections] = Connections,
     ) -> None:
         self.cluster = cluster
         self.timeout_ms = timeout_ms
@@ -79,7 +80,7 @@ class Client:
         self.name = name if name is not None else f"guest-{self._dice.getrandbits(40):010x}"
         self.search = Search(cluster, self._dice)
         self._window = window
-        self._links = Connections(endpoints)
+        self._links = connect(endpoints)
         self._players: dict[tuple[str, int | None], Player] = {}
         self._own = self.player(self.name)
         self._dirty: list[Player] = []
