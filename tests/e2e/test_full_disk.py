@@ -94,7 +94,7 @@ def test_a_node_does_not_start_on_a_disk_that_is_nearly_full(small: SmallDisks) 
     ran = run_program(small.command(0))
     data = small.cluster.data(0)
     ran.refused(1, f"error: {data}: only 10 MiB are free, and a node needs 64 to start (L15)")
-    ran.refused(1, "Make room on that disk, or choose another --data-dir")
+    ran.refused(1, "Make room on that disk, or move the data to a larger one (--data-dir)")
     assert [path.name for path in data.iterdir()] == ["LOCK"], "nothing was made"
 
 

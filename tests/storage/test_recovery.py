@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.directory import NO_LIMITS, Directory, FaultyFiles, chain, cut_zeros, history_of
+from tests.storage.directory import NO_LIMITS, NO_SPACE, Directory, FaultyFiles, chain, cut_zeros, history_of
 from zabzmq.core.errors import StorageError
 from zabzmq.core.history import Batch, Epochs
 from zabzmq.core.inputs import EpochsSaved
@@ -508,6 +508,44 @@ def test_a_full_disk_is_refused_below_the_limit(tmp_path: Path, disk: FaultyFile
         Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits())
     disk.free = 64 << 20
     Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits()).store.close()
+
+
+def test_what_a_crash_left_half_made_is_no_reason_to_refuse_a_full_disk(tmp_path: Path, disk: FaultyFiles) -> None:
+    """A snapshot that was being received may be larger than all the room that is asked for."""
+    node = Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits())
+    assert node.store.close()
+    half = node.path / "gen-2" / "snap.tmp"
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    disk.free_bytes = lambda path: (10 if half.exists() else 100) << 20  # type: ignore[method-assign]
+    node.reopen()
+    assert node.store.close() and not half.parent.exists()
+
+
+@pytest.mark.parametrize("call", ["create", "write", "sync"])
+def test_a_disk_that_is_full_while_the_log_is_written_anew_is_told_and_nothing_is_in_the_way(
+    left: Path, disk: FaultyFiles, call: str
+) -> None:
+    """D5, L14: after an unclean stop. The old one stays until the new one is whole."""
+    disk.partial = 20
+    disk.fail(call, NO_SPACE, "log.1.1.tmp")
+    with pytest.raises(
+        StorageError, match=r"cannot use .*/log\.1\.1\.tmp: No space left on device\. Make room on that"
+    ):
+        Directory(left, files=disk)
+    assert os.listdir(left / "gen-1") == ["log.1.1"]
+    node = Directory(left, files=disk)
+    assert node.everything() == ALL
+    node.store.close()
+
+
+def test_a_disk_that_is_full_when_meta_is_written_at_the_start_is_told(left: Path, disk: FaultyFiles) -> None:
+    disk.fail("write", NO_SPACE, "META.tmp")
+    with pytest.raises(
+        StorageError, match=r"cannot use .*/META\.tmp: No space left on device\. Make room on that disk"
+    ):
+        Directory(left, files=disk)
+    Directory(left, files=disk).store.close()
 
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, disk: FaultyFiles) -> None:

@@ -21,7 +21,7 @@ from zabzmq.cli.server_observe import Operations, crash, log_teller, node_state,
 from zabzmq.cluster.parent import watch_parent
 from zabzmq.core.errors import StorageError, ZabError
 from zabzmq.core.history import Epochs
-from zabzmq.core.inputs import EpochsSaved
+from zabzmq.core.inputs import DiskSpace, EpochsSaved, Input, Space
 from zabzmq.core.messages import State
 from zabzmq.core.peer import Peer
 from zabzmq.core.quorum import Voters
@@ -182,12 +182,7 @@ class NodeProcess:
         """L20: let an empty node count although it may have forgotten promises and acks. Told loudly."""
         if store.epochs.joined:
             return store.epochs
-        epochs = store.epochs._replace(joined=True)
-        store.save_epochs(0, epochs)
-        while not any(isinstance(event, EpochsSaved) for event in store.drain()):
-            if store.failed is not None:
-                raise UserError(store.failed)
-            time.sleep(0.001)
+        epochs = count_again(store)
         self._warnings.append(
             f"--unsafe-rejoin-empty: node {self._id} lost its disk and counts again at once. "
             "What only lost disks held is gone, acknowledged or not."
@@ -453,6 +448,23 @@ class NodeProcess:
         what = str(error) or type(error).__name__
         complain(f"internal error on node {self._id}: {what}", (f"where: the end of {self._log_path('log')}",))
         return Exit.ERROR
+
+
+def count_again(store: Store) -> Epochs:
+    """Let META say that this node counts, and wait until it does. Raises UserError when it cannot be written."""
+    epochs = store.epochs._replace(joined=True)
+    store.save_epochs(0, epochs)
+    heard: list[Input] = []
+    while not any(isinstance(event, EpochsSaved) for event in heard):
+        if store.failed is not None:
+            raise UserError(store.failed)
+        if DiskSpace(Space.FULL) in heard:
+            raise UserError(f"no room to write that node {store.process.peer} counts again. Make room on its disk.")
+        time.sleep(0.001)
+        heard += store.drain()
+    # How full the disk is comes unasked, and once.
+    store.put_back([event for event in heard if not isinstance(event, EpochsSaved)])
+    return epochs
 
 
 def _ids(ids: list[PeerId]) -> str:

@@ -324,6 +324,9 @@ def _copy(files: Files, path: str, size: int) -> None:
                 assert some, "a locked log does not shrink"
                 offset = files.write(fd, [some], offset)
         files.sync(fd)
+    except OSError:
+        snapshot.discard(files, temporary)  # On a full disk it would be in the way of the next start.
+        raise
     finally:
         files.close(fd)
     files.rename(temporary, path)

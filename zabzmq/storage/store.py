@@ -36,11 +36,8 @@ from zabzmq.storage.writer import Close, SpaceLimits, Writer
 Say = Callable[[str], None]
 
 _READERS_MAX: Final = 8
-_ADVICE: Final = {
-    errno.EIO: "Check the disk.",
-    errno.ENOSPC: "Make room on that disk, or choose another --data-dir.",
-    errno.EDQUOT: "Make room on that disk, or choose another --data-dir.",
-}
+_MAKE_ROOM: Final = "Make room on that disk, or move the data to a larger one (--data-dir)."
+_ADVICE: Final = {errno.EIO: "Check the disk.", errno.ENOSPC: _MAKE_ROOM, errno.EDQUOT: _MAKE_ROOM}
 
 
 class Store:
@@ -155,6 +152,11 @@ class Store:
             events.append(event)
         self._tail.evict(self._writer.durable_ticket)
         return events
+
+    def put_back(self, events: Sequence[Input]) -> None:
+        """What `drain` gave and nobody has looked at: it comes first again."""
+        self.completions.extendleft(reversed(events))
+        self._wake.set()
 
     def _complete(self, event: Input) -> None:
         self.completions.append(event)
@@ -303,10 +305,10 @@ def _recover(
     meta, generation = meta_file.load(meta_path), recovery.read_current(path)
     if meta is not None:
         meta_file.check_owner(path, meta, cluster, node, voters)
-    _check_room(files, path, limits)
     if meta is None:
         if not recovery.is_empty(path):
             raise StorageError(f"{meta_path}: missing, but there is a log. {advice(meta_path)}")
+        _check_room(files, path, limits)
         # Random, so that a directory that was lost and made again is another one (1.1, L13).
         meta = Meta(
             meta_file.VERSION, cluster, node, voters, secrets.randbits(63), wall_us - 1, Epochs(0, 0, False), None
@@ -328,6 +330,7 @@ def _recover(
     # CURRENT may be in the page cache only, if the process before died there: what it replaced must not go before (D5).
     files.sync_dir(path)
     recovery.clean_up(files, path, generation)
+    _check_room(files, path, limits)  # Not before: what was left half made may be all that is too much.
     recovery.settle(files, directory, found, meta.closed is not None, warn)
     # The log first, META after it (D1); and the new incarnation before anything is said (1.2).
     meta = msgspec.structs.replace(meta, epochs=epochs, incarnation=meta.incarnation + 1, closed=None)
@@ -342,8 +345,7 @@ def _check_room(files: Files, path: str, limits: SpaceLimits) -> None:
     free = files.free_bytes(path)
     if free < limits.hard:
         raise StorageError(
-            f"{path}: only {free >> 20} MiB are free, and a node needs {limits.hard >> 20} to start (L15). "
-            "Make room on that disk, or choose another --data-dir."
+            f"{path}: only {free >> 20} MiB are free, and a node needs {limits.hard >> 20} to start (L15). {_MAKE_ROOM}"
         )
 
 
