@@ -11,7 +11,8 @@ import pytest
 from zabzmq.cli.common import UserError
 from zabzmq.cli.record import RUNS, STORIES, embed
 from zabzmq.trace.check import checked
-from zabzmq.trace.explain import explain_entry, explain_node
+from zabzmq.trace.explain_entry import explain_entry
+from zabzmq.trace.explain_node import explain_node
 from zabzmq.trace.merge import merge
 from zabzmq.trace.reading import Event, Problem, runs_of, streams
 from zabzmq.trace.reduced import reduce

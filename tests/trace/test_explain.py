@@ -9,7 +9,10 @@ import pytest
 
 from tests.trace.made import Story
 from tests.trace.simulated import trace_of
-from zabzmq.trace.explain import Answer, explain_election, explain_entry, explain_node
+from zabzmq.trace.explain import Answer
+from zabzmq.trace.explain_election import explain_election
+from zabzmq.trace.explain_entry import explain_entry
+from zabzmq.trace.explain_node import explain_node
 from zabzmq.trace.explain_words import WORDS
 from zabzmq.trace.reading import Event
 from zabzmq.trace.reduced import reduce

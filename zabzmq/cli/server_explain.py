@@ -12,7 +12,10 @@ import click
 from zabzmq.cli.common import Exit, UserError, unmarked
 from zabzmq.cli.server_trace import Logs, fitting
 from zabzmq.server.config import Config
-from zabzmq.trace.explain import Answer, explain_election, explain_entry, explain_node
+from zabzmq.trace.explain import Answer
+from zabzmq.trace.explain_election import explain_election
+from zabzmq.trace.explain_entry import explain_entry
+from zabzmq.trace.explain_node import explain_node
 from zabzmq.trace.reduced import Facts
 
 ASKED = "ask for an entry (3.8), a node (node 3), or last-election"

@@ -1,7 +1,8 @@
 """What the events of a run amount to, as far as `explain` needs it: fed one by one, in the order of merge.py. Pure.
 
 Of each node the newest event of every kind that matters, of each epoch how it came to be, and of the one entry that
-is asked about who received, wrote and acknowledged it. Nothing is concluded here; that is explain.py's business.
+is asked about who received, wrote and acknowledged it. Nothing is concluded here; the explain
+modules do that.
 """
 
 from __future__ import annotations
