@@ -33,7 +33,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    for name in ("BASE_PORT", "NODES", "CONFIG", "CLUSTER", "DATA_DIR", "LOG_DIR", "DEBUG"):
+    for name in ("BASE_PORT", "NODES", "CONFIG", "CLUSTER", "DATA_DIR", "LOG_DIR", "DEBUG", "TOKEN", "SEED", "UNSAFE"):
         monkeypatch.delenv(f"ZAB_{name}", raising=False)
 
     def call(*args: str | int | Path) -> Ran:
@@ -271,3 +271,72 @@ def test_doctor_tells_of_taken_ports_and_where_settings_come_from(
     assert f"{'2.5':<24} ZAB_TIMEOUT" in ran.out
     assert f"{base!s:<24} --base-port" in ran.out
     assert "fsync" in ran.out
+
+
+# ---- the environment ---------------------------------------------------------------------------------------------
+
+TOKEN = "t" * 43
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "command", "says"),
+    [
+        ("ZAB_SEED", "many", ["sim"], "'many' is not a valid integer"),
+        ("ZAB_SEED", "-1", ["sim"], "-1 is not in the range"),
+        ("ZAB_SEED", "1.5", ["fault", "drop", "0-1", "-p", "0.1"], "'1.5' is not a valid integer"),
+        ("ZAB_SEED", "x", ["doctor"], "'x' is not a valid integer"),
+        ("ZAB_UNSAFE", "rejoin-empty,quorum", ["node", "0"], "there is no switch 'quorum'; known: rejoin-empty"),
+        ("ZAB_UNSAFE", "all", ["cluster", "up"], "there is no switch 'all'; known: rejoin-empty"),
+        ("ZAB_TOKEN", "secret words", ["fault", "ls"], "that is no token"),
+        ("ZAB_TOKEN", "secret words", ["step", "on"], "that is no token"),
+        ("ZAB_TOKEN", "secret words", ["doctor"], "that is no token"),
+    ],
+)
+def test_a_bad_variable_exits_2_and_is_named(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    command: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    ran = run("--base-port", demo.free_base_port(), *command)
+    assert (ran.code, ran.err.startswith(f"error: {variable}: {says}")) == (2, True), ran
+    assert "secret" not in ran.out + ran.err
+    assert list(tmp_path.iterdir()) == [], "nothing was made"
+
+
+def test_a_seed_of_the_environment_gives_way_to_all_that_names_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seven = run("sim", "--seed", 7, "--trace-hash").out
+    monkeypatch.setenv("ZAB_SEED", "7")
+    assert run("sim", "--trace-hash").out == seven
+    assert run("sim", "--seed", 8, "--trace-hash").out != seven
+    assert json.loads(run("sim", "--json").out)["schedules"] == 1
+    assert json.loads(run("sim", "--json", "--seeds", "0..2").out)["schedules"] == 3
+    scenario = tmp_path / "none"
+    scenario.write_text("nothing\n")
+    assert "one of them" not in run("sim", "--scenario", scenario).err
+    monkeypatch.setenv("ZAB_SEED", "")
+    assert run("sim", "--trace-hash").code == 2, "one that is empty is not set"
+
+
+def test_doctor_tells_of_the_token_that_there_is_one_and_no_more(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ("doctor", "--base-port", demo.free_base_port(), "--log-dir", tmp_path, "--data-dir", tmp_path)
+    assert f"  token      {'none yet':<24} default\n" in run(*here).out
+    (tmp_path / "token").write_text(TOKEN)
+    ran = run(*here)
+    assert f"  token      in {tmp_path}/token" in ran.out and TOKEN not in ran.out
+    monkeypatch.setenv("ZAB_TOKEN", TOKEN)
+    monkeypatch.setenv("ZAB_SEED", "-3")
+    monkeypatch.setenv("ZAB_UNSAFE", "rejoin-empty")
+    ran = run(*here)
+    assert f"  token      {'set, and not shown':<24} ZAB_TOKEN\n" in ran.out and TOKEN not in ran.out
+    assert f"  seed       {'-3':<24} ZAB_SEED\n" in ran.out
+    assert f"  unsafe     {'rejoin-empty':<24} ZAB_UNSAFE\n" in ran.out

@@ -75,7 +75,7 @@ def client_py(*args: str | int | Path, **variables: str) -> Ran:
 class Program:
     """A program that goes on; what it prints is read as it comes."""
 
-    def __init__(self, command: Iterable[str | int | Path]) -> None:
+    def __init__(self, command: Iterable[str | int | Path], **variables: str) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             list(map(str, command)),
@@ -84,7 +84,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env=environment(),
+            env=environment(**variables),
         )
         self._printed = threading.Condition()
         self._errors = ""

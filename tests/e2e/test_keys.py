@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -19,6 +20,9 @@ import pytest
 from tests.e2e.real import PATIENCE_S, RealCluster, environment
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BEGUN = re.compile(r"\x1b(\[[0-9;?]*)?$")
+"""A code that what was read so far ends in the middle of."""
+ANOTHER_RUN = "x" * 43
 
 
 class Terminal:
@@ -34,10 +38,12 @@ class Terminal:
             stdin=child,
             stdout=child,
             stderr=child,
-            env=environment(TERM="xterm", PYTHONUTF8="1"),
+            env=environment(TERM="xterm", PYTHONUTF8="1", ZAB_TOKEN=ANOTHER_RUN),
             start_new_session=True,
         )
         self.shown = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._rest = ""
         self._from = 0
 
     def press(self, keys: str) -> None:
@@ -53,7 +59,10 @@ class Terminal:
 
     def read(self, wait_s: float) -> None:
         if select.select([self.main], [], [], wait_s)[0]:
-            self.shown += CODES.sub("", os.read(self.main, 65536).decode("utf-8", "replace"))
+            said = self._rest + self._decode(os.read(self.main, 65536))
+            begun = BEGUN.search(said)
+            self._rest = begun[0] if begun else ""
+            self.shown += CODES.sub("", said.removesuffix(self._rest))
 
     def end(self) -> int:
         """Read until it is over; its exit code."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
-from tests.e2e.real import RealCluster
+from tests.chaos.harness import free_base_port
+from tests.e2e.real import Program, RealCluster
 
 KEPT = [f"kept-{n}" for n in range(20)]
 
@@ -180,3 +185,13 @@ def test_the_unsafe_switch_works_too_when_a_lost_node_was_admitted_before(three:
     three.kill(survivor)
     three.until_led(but=survivor)
     assert three.missing(*KEPT, "after") == []
+
+
+def test_the_switch_may_stand_in_the_environment(tmp_path: Path) -> None:
+    node = (sys.executable, "zookeeper_server.py", "node", 0, "--nodes", 1, "--base-port", free_base_port(1))
+    directories = ("--data-dir", tmp_path / "data", "--log-dir", tmp_path / "logs")
+    with Program((*node, *directories), ZAB_UNSAFE="rejoin-empty") as program:
+        program.until_line("WARNING --unsafe-rejoin-empty: node 0 lost its disk and counts again at once")
+        program.end(signal.SIGTERM)
+    boot = json.loads((tmp_path / "logs" / "node-0.jsonl").read_bytes().splitlines()[0])
+    assert (boot["k"], boot["unsafe"]) == ("boot", ["rejoin-empty"])

@@ -111,6 +111,30 @@ def test_without_the_token_of_the_run_nothing_is_done(many: Harmed, tmp_path: Pa
     assert all(each["state"] == "running" for each in many.processes())
 
 
+def test_with_the_token_in_the_environment_the_log_directory_need_not_be_here(
+    many: Harmed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = ("--log-dir", tmp_path)
+    monkeypatch.setenv("ZAB_TOKEN", token_in(many.config.log_dir))
+    assert many.server_py("cluster", "kill", 2, *elsewhere).out == "node 2 killed\n"
+    assert many.server_py("cluster", "restart", 2, *elsewhere).code == 0
+    many.until_healthy()
+    monkeypatch.setenv("ZAB_SEED", "7")
+    assert many.server_py("fault", "drop", "0to1", "-p", "0.01", *elsewhere).code == 0
+    assert many.http(1, "GET", "/state")[1]["faults"]["seed"] == 7
+    assert many.server_py("fault", "drop", "0to1", "-p", "0.02", "--seed", 8, *elsewhere).code == 0
+    assert many.http(1, "GET", "/state")[1]["faults"]["seed"] == 8
+    assert many.server_py("fault", "clear", *elsewhere).code == 0
+    for switch in ("on", "off"):
+        assert many.server_py("step", switch, *elsewhere).code == 0
+    monkeypatch.setenv("ZAB_TOKEN", "x" * 43)
+    for refused in (("cluster", "kill", 2), ("fault", "cut", "0-1"), ("step", "on")):
+        ran = many.server_py(*refused, *many.directories)
+        ran.refused(1, "X-Zab-Token", "is ZAB_TOKEN what")
+    monkeypatch.delenv("ZAB_TOKEN")
+    many.mend()
+
+
 def test_processes_and_logs_are_shown_as_tables_and_lines(many: Harmed) -> None:
     shown = many.cluster_py("ps").out
     for each in many.processes():

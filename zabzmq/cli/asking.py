@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from zabzmq.cli import environment
 from zabzmq.core.errors import ZabError
 
 LOOPBACK: Final = "127.0.0.1"
@@ -23,7 +24,10 @@ class NoAnswer(ZabError):
 
 
 def token_in(log_dir: Path) -> str:
-    """The token that the supervisor or the first node left there; empty if there is none to be read."""
+    """ZAB_TOKEN, else what the supervisor or the first node left there; empty if there is none to be read."""
+    said = environment.token()
+    if said:
+        return said
     try:
         return (log_dir / "token").read_text("ascii", "replace").strip()
     except OSError:
@@ -49,6 +53,15 @@ def reason(said: dict[str, Any]) -> str:
     """Why something was refused, in its words."""
     error = said.get("error")
     return str(error.get("text", error)) if isinstance(error, dict) else "it says nothing"
+
+
+def hints(said: dict[str, Any], log_dir: Path, who: str) -> tuple[str, ...]:
+    """What to look at, where `who` did not take our token."""
+    if "X-Zab-Token" not in reason(said):
+        return ()
+    if environment.token():
+        return (f"is ZAB_TOKEN what {who} has in the file token of its log directory?",)
+    return (f"is {log_dir} the --log-dir that {who} was started with?",)
 
 
 def _ask(

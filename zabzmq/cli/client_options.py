@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
+from zabzmq.cli import environment
 from zabzmq.cli.common import cluster_options, settled, unmarked
 from zabzmq.client.client import Client
 from zabzmq.client.connection import Connections
@@ -161,13 +162,8 @@ def _tell_all(endpoints: Mapping[int, str]) -> Connections:
 def setup(ctx: click.Context) -> Setup:
     """Settle everything: flag, else environment, else cluster.toml, else default. Raises ConfigError, UsageError."""
     kept: dict[str, Any] = ctx.find_root().meta.get(_KEPT, {})
-    name = kept.get("name")
-    if name is None and (text := os.environ.get("ZAB_CLIENT")):
-        name = _from_environment(ctx, "ZAB_CLIENT", text, PlayerName())
-    timeout = kept.get("timeout")
-    if timeout is None:
-        text = os.environ.get("ZAB_TIMEOUT", "")
-        timeout = _from_environment(ctx, "ZAB_TIMEOUT", text, Seconds()) if text else TIMEOUT_S
+    name = kept.get("name") or environment.taken("ZAB_CLIENT", PlayerName())
+    timeout = kept.get("timeout") or environment.taken("ZAB_TIMEOUT", Seconds()) or TIMEOUT_S
     as_json = kept.get("json")
     if as_json is None:
         text = os.environ.get("ZAB_FORMAT", "")
@@ -176,10 +172,3 @@ def setup(ctx: click.Context) -> Setup:
         as_json = text == "json"
     verbose, quiet = bool(kept.get("verbose")), bool(kept.get("quiet"))
     return Setup(settled(ctx), name, float(timeout) * 1000.0, bool(as_json), verbose, quiet)
-
-
-def _from_environment(ctx: click.Context, variable: str, text: str, kind: ParamType) -> Any:
-    try:
-        return kind.convert(text, None, ctx)
-    except click.BadParameter as e:
-        raise click.UsageError(f"{variable}: {e.message}", ctx) from None

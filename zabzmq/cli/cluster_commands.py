@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from zabzmq.cli import environment
 from zabzmq.cli.common import (
     Command,
     Whole,
@@ -178,6 +179,9 @@ def fault() -> None:
     """
 
 
+SEEDS: Final = Whole(-(1 << 63), (1 << 63) - 1)
+
+
 class Chance(click.FloatRange):
     """A probability."""
 
@@ -189,11 +193,16 @@ class Chance(click.FloatRange):
         return super().convert(typed, param, ctx)
 
 
+def _or_environment(ctx: click.Context, parameter: click.Parameter, value: int | None) -> Any:
+    return environment.taken(environment.SEED, parameter.type) if value is None else value
+
+
 SEED: Final = click.option(
     "--seed",
-    type=Whole(-(1 << 63), (1 << 63) - 1),
+    type=SEEDS,
     metavar="NUMBER",
-    help="Of all that is drawn; the same seed draws the same.",
+    callback=_or_environment,
+    help="Of all that is drawn; the same seed draws the same.  [env ZAB_SEED]",
 )
 CHANCE: Final = click.option("-p", "--probability", type=Chance(), required=True, help="How often; 0 ends it.")
 PAIR: Final = click.argument("pair")

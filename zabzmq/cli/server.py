@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from zabzmq import __version__
-from zabzmq.cli import cluster_commands, common, trace_commands
+from zabzmq.cli import cluster_commands, common, environment, trace_commands
 from zabzmq.cli.common import Command, Whole, cluster_options, command_line, directory_options, json_option, settled
 from zabzmq.cli.completion import complete_node, completion
 from zabzmq.server.config import NODES_MAX
@@ -69,7 +69,7 @@ def server() -> None:
     "--unsafe-rejoin-empty",
     is_flag=True,
     help="On all nodes, when a majority of disks is lost: let those that lost theirs count at once. "
-    "What they alone held is gone.",
+    "What they alone held is gone.  [env ZAB_UNSAFE=rejoin-empty]",
 )
 @click.option(
     "--allow-faults", is_flag=True, help="Let it be crashed and its network be disturbed, by who has logs/token."
@@ -106,7 +106,7 @@ def node(
         id,
         options(ctx),
         bootstrap_all=bootstrap == "all",
-        unsafe_rejoin_empty=unsafe_rejoin_empty,
+        unsafe_rejoin_empty=unsafe_rejoin_empty or environment.REJOIN_EMPTY in environment.unsafe(),
         log_format="none" if quiet else "words" if verbose else log_format,
         observe=ObserveOptions(not no_observe, host, allow_host, allow_faults, step),
     )
@@ -154,6 +154,7 @@ def up(
 
     if step and no_observe:
         raise click.UsageError("--step is done through the observe ports, which --no-observe leaves out", ctx)
+    environment.unsafe()  # it is the nodes' to heed; what is wrong with it is told once
     return run_cluster(
         settled(ctx),
         options(ctx),
@@ -171,7 +172,7 @@ for command in cluster_commands.CLUSTER_COMMANDS:
 
 @server.command(cls=Command)
 @click.option("--seeds", metavar="A..B", help="Run every seed of this inclusive range.  [default: 0..99]")
-@click.option("--seed", type=Whole(0), help="Run this one.")
+@click.option("--seed", type=Whole(0), help="Run this one.  [env ZAB_SEED]")
 @click.option("--trace", is_flag=True, help="With --seed: show the run, line by line.")
 @click.option("--trace-hash", is_flag=True, help="With --seed: show one number that stands for the whole run.")
 @click.option("--shrink", is_flag=True, help="With --seed: the shortest schedule that breaks the same, as a scenario.")
@@ -209,6 +210,8 @@ def sim(
         raise click.UsageError("give --seed or --seeds, not both", ctx)
     if sum(given is not None for given in (seeds if seed is None else seed, scenario, hours)) > 1:
         raise click.UsageError("give seeds, --scenario or --hours, one of them", ctx)
+    if all(given is None for given in (seeds, seed, scenario, hours)):
+        seed = environment.taken(environment.SEED, Whole(0, server_sim.SEED_MAX))
     if report is not None and hours is None:
         raise click.UsageError("--report is for --hours", ctx)
     if scenario is not None:

@@ -173,16 +173,16 @@ class Up:
     # ---- keys
 
     def _bar(self) -> KeyBar:
-        config, options = self._config, self._options
+        config, options, token = self._config, self._options, self._token or ""
         acts = Acts(
             order=lambda verb, node: self._do(lambda: self._order(verb, node)),
             is_paused=lambda node: node in self._supervisor.paused,
-            partition=lambda groups: self._do(lambda: put_in_force(config, options, partition(groups))[0]),
-            clear=lambda: self._do(lambda: put_in_force(config, options, clear)[0]),
+            partition=lambda groups: self._do(lambda: put_in_force(config, options, partition(groups), token=token)[0]),
+            clear=lambda: self._do(lambda: put_in_force(config, options, clear, token=token)[0]),
             target=self._set_target,
             open_page=lambda: self._do(lambda: open_page(config, page_url(config.base_port, self._token))),
             step=lambda: self._do(self._switch_step),
-            next=lambda: self._do(Steps(config, options).next_now),
+            next=lambda: self._do(self._steps().next_now),
             quit=_quit,
             say=self._say,
         )
@@ -205,8 +205,11 @@ class Up:
         self._hear_of(self._show, expected=True)
         return done_in_words(done)
 
+    def _steps(self) -> Steps:
+        return Steps(self._config, self._options, self._token or "")
+
     def _switch_step(self) -> str:
-        steps = Steps(self._config, self._options).look()
+        steps = self._steps().look()
         on = all(hold is None for hold in steps.holds.values())
         steps.to_all("/hold", {"on": on})
         return "held: messages wait, timers stand" if on else "all that waited is delivered, and time goes on"
@@ -236,7 +239,7 @@ class Up:
         self._started = self._started or (ours and status["health"] == HEALTHY)
         if self._to_be_held and self._started:
             self._to_be_held = False
-            Steps(config, self._options).look().to_all("/hold", {"on": True})
+            self._steps().look().to_all("/hold", {"on": True})
             show.event(f"held; next: python zookeeper_server.py{self._options} step next")
         if self._started or (ours and status["health"] != UNREACHABLE):
             show.status(status)

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 import click
 
 from zabzmq.cli import colour
-from zabzmq.cli.asking import LOOPBACK, NoAnswer, get, post, reason, token_in
+from zabzmq.cli.asking import LOOPBACK, NoAnswer, get, hints, post, reason, token_in
 from zabzmq.cli.common import Exit, UserError, interrupt_on_sigterm
 from zabzmq.cli.server_status import ask
 from zabzmq.client.client import Client
@@ -49,8 +49,8 @@ def order(config: Config, options: str, verb: str, target: str, *, as_json: bool
             exit_code=Exit.UNKNOWN,
         ) from None
     if status != 200:
-        hints = [f"is {config.log_dir} the --log-dir that the supervisor was started with?"] if status == 403 else []
-        raise UserError(reason(said), *hints, exit_code=EXITS.get(status, Exit.ERROR))
+        why = hints(said, config.log_dir, "the supervisor")
+        raise UserError(reason(said), *why, exit_code=EXITS.get(status, Exit.ERROR))
     click.echo(json.dumps(said) if as_json else done_in_words(said))
     return Exit.OK
 

@@ -17,15 +17,20 @@ from typing import NamedTuple
 
 import click
 
+from zabzmq.cli import environment
+from zabzmq.cli.cluster_commands import SEEDS
 from zabzmq.cli.common import Exit, can_encode
 from zabzmq.net.endpoints import holders
 from zabzmq.server.config import HOST, PORT_OFFSETS, SUPERVISOR_OFFSET, Config
+from zabzmq.server.observe_token import NAME
 
 PACKAGES = ("pyzmq", "click", "rich", "msgspec", "crc32c", "xxhash")
-CLIENT_SETTINGS = (
+SETTINGS = (
     ("as", "ZAB_CLIENT", "new in every run"),
     ("timeout", "ZAB_TIMEOUT", "5"),
     ("json", "ZAB_FORMAT", "text"),
+    ("seed", environment.SEED, "none"),
+    ("unsafe", environment.UNSAFE, "none"),
 )
 SYNCS = 20
 SLOW_SYNC_MS = 20.0
@@ -43,6 +48,8 @@ class Finding(NamedTuple):
 
 
 def examine(config: Config, options: str) -> int:
+    environment.taken(environment.SEED, SEEDS)
+    environment.unsafe()
     bad = False
     signs = {"ok": "✓", "note": "!", "bad": "✕"} if can_encode("✓✕") else {"ok": "+", "note": "!", "bad": "x"}
     for finding in _findings(config, options):
@@ -59,9 +66,12 @@ def examine(config: Config, options: str) -> int:
     }
     for name, value in values.items():
         click.echo(f"  {name:<10} {value!s:<24} {config.origins.get(name, '')}")
-    for name, variable, default in CLIENT_SETTINGS:
+    for name, variable, default in SETTINGS:
         value = os.environ.get(variable)
         click.echo(f"  {name:<10} {value or default:<24} {variable if value else 'default'}")
+    secret, file = environment.token(), config.log_dir / NAME
+    token = "set, and not shown" if secret else f"in {file}" if file.exists() else "none yet"
+    click.echo(f"  {'token':<10} {token:<24} {environment.TOKEN if secret else 'default'}")
     return Exit.ERROR if bad else Exit.OK
 
 

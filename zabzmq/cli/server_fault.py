@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from zabzmq.cli import colour
-from zabzmq.cli.asking import NoAnswer, get, post, reason, token_in
+from zabzmq.cli.asking import NoAnswer, get, hints, post, reason, token_in
 from zabzmq.cli.common import Exit, UserError, unmarked, warn
 from zabzmq.cli.node_faults import rule_in_words
 from zabzmq.net.faults import WAIT_MS_MAX, FaultTable, Rule
@@ -45,9 +45,9 @@ class Nodes(NamedTuple):
 # ---- asking and setting ---------------------------------------------------------------------------------------------
 
 
-def look(config: Config, options: str) -> Nodes:
+def look(config: Config, options: str, token: str | None = None) -> Nodes:
     """Ask all nodes at once. Raises UserError when none answers, or none lets itself be harmed."""
-    token = token_in(config.log_dir)
+    token = token_in(config.log_dir) if token is None else token
     with ThreadPoolExecutor(len(config.listens)) as pool:
         states = list(pool.map(lambda listen: _state(listen.host, listen.observe, token), config.listens))
     by_node = dict(zip(map(int, config.ids), states, strict=True))
@@ -102,10 +102,18 @@ def change(
 
 
 def put_in_force(
-    config: Config, options: str, work: Callable[[Nodes, Tables], str], seed: int | None = None
+    config: Config,
+    options: str,
+    work: Callable[[Nodes, Tables], str],
+    seed: int | None = None,
+    token: str | None = None,
 ) -> tuple[str, Nodes, Tables, list[int], list[int]]:
-    """What was done in words, the nodes as they were, the tables as they are, and where they were set and were not."""
-    nodes = look(config, options)
+    """What was done in words, the nodes as they were, the tables as they are, and where they were set and were not.
+
+    `token`: instead of that which commands find.
+    """
+    token = token_in(config.log_dir) if token is None else token
+    nodes = look(config, options, token)
     tables: Tables = {node: nodes.tables.get(node, FaultTable()) for node in nodes.ids}
     words = work(nodes, tables)
     before = {node: nodes.tables.get(node, FaultTable()) for node in nodes.ids}
@@ -113,7 +121,6 @@ def put_in_force(
     if seed is not None:
         changed = {node: msgspec.structs.replace(table, seed=seed) for node, table in changed.items()}
         tables.update(changed)
-    token = token_in(config.log_dir)
     missed = []
     for node, table in changed.items():
         if node in nodes.silent or not _set(config, node, table, token):
@@ -131,8 +138,7 @@ def _set(config: Config, node: int, table: FaultTable, token: str) -> bool:
     except NoAnswer:
         return False
     if status != 200:
-        hints = [f"is {config.log_dir} the --log-dir that it was started with?"] if status == 403 else []
-        raise UserError(f"node {node}: {reason(said)}", *hints)
+        raise UserError(f"node {node}: {reason(said)}", *hints(said, config.log_dir, "it"))
     return True
 
 

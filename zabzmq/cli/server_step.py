@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from zabzmq.cli.asking import NoAnswer, get, post, reason, token_in
+from zabzmq.cli.asking import NoAnswer, get, hints, post, reason, token_in
 from zabzmq.cli.common import Exit, UserError, warn
 from zabzmq.server.config import Config
 
@@ -36,10 +36,11 @@ class Waiting(NamedTuple):
 class Steps:
     """The held nodes of a cluster, as they are now."""
 
-    def __init__(self, config: Config, options: str) -> None:
+    def __init__(self, config: Config, options: str, token: str | None = None) -> None:
+        """`token`: instead of that which commands find."""
         self.config = config
         self._options = options
-        self.token = token_in(config.log_dir)
+        self.token = token_in(config.log_dir) if token is None else token
         self.holds: dict[int, dict[str, Any] | None] = {}
         """Of every node that answers: what waits there; None of one that is not held."""
 
@@ -86,10 +87,8 @@ class Steps:
         """Raises UserError when the node refuses; NoAnswer."""
         listen = self.config.listen(node)
         status, said = post(listen.host, listen.observe, path, body, self.token)
-        if status == 403 and not self.token:
-            raise UserError(reason(said), f"is {self.config.log_dir} the --log-dir that it was started with?")
         if status != 200:
-            raise UserError(f"node {node}: {reason(said)}", exit_code=Exit.ERROR)
+            raise UserError(f"node {node}: {reason(said)}", *hints(said, self.config.log_dir, "it"))
         self.holds[node] = said["hold"]
 
     def to_all(self, path: str, body: dict[str, Any]) -> list[int]:

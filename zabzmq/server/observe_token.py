@@ -45,6 +45,11 @@ def fresh_token(directory: Path) -> str:
     return shared_token(directory)
 
 
+def is_token(text: str) -> bool:
+    """Whether it has the form of one."""
+    return _SHAPE.fullmatch(text) is not None
+
+
 def _make(path: Path) -> None:
     """Under its name it is whole from the first moment: written beside, then linked, which fails if it exists."""
     draft = path.with_name(f"{NAME}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -72,6 +77,6 @@ def _read(path: Path) -> str:
         text = os.read(fd, 256).decode("ascii", "replace").strip()
     finally:
         os.close(fd)
-    if _SHAPE.fullmatch(text) is None:
+    if not is_token(text):
         raise TokenError(f"{path} does not hold a token: delete it and start again")
     return text
