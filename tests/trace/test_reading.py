@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 from pathlib import Path
 
 import pytest
 
 from tests.trace.made import Story
 from zabzmq.trace.merge import merge
-from zabzmq.trace.reading import LINE_BYTES_MAX, Event, Problem, parse, streams
+from zabzmq.trace.reading import LINE_BYTES_MAX, Event, Problem, parse, read_lines, streams
 
 
 def line(n: int = 0, seq: int = 1, boot: str = "c41f", lc: int | None = None) -> bytes:
@@ -70,6 +71,19 @@ def test_a_last_line_that_is_cut_short_is_said_to_be(tmp_path: Path) -> None:
     events, (problem,) = read(path)
     assert seqs(events) == [(0, 1)]
     assert problem.line == 2 and problem.reason.endswith("(the file ends within this line)")
+
+
+def test_a_line_that_is_just_written_is_read_to_its_end() -> None:
+    """The second half comes after a reader has met the end of the file."""
+    later = iter([b"", line(seq=2)[40:]])
+
+    class Growing(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            return super().readline(size) or next(later, b"")
+
+    problems: list[Problem] = []
+    events = list(read_lines(Growing(line() + line(seq=2)[:40]), "node-0.jsonl", problems.append))
+    assert (seqs(events), problems) == ([(0, 1), (0, 2)], [])
 
 
 def test_of_many_bad_lines_a_few_are_named_and_the_rest_counted(tmp_path: Path) -> None:

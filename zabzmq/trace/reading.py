@@ -11,6 +11,7 @@ import gzip
 import io
 import os
 import re
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ import msgspec
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = 1 << 20
 END_BYTES: Final = 65_536
+WRITING_MS: Final = 50
+"""How long the end of a last line is waited for."""
 SHOWN_MAX: Final = 3
 """Bad lines of a file that are named one by one; of the rest only the number is told."""
 
@@ -150,6 +153,15 @@ def _version_of(line: bytes) -> object:
         return None
 
 
+def _rest(file: Lines) -> bytes:
+    """Of a line that a node is just writing: a block of lines does not come at once, and a reader may be quicker."""
+    for _ in range(WRITING_MS):
+        if rest := file.readline(LINE_BYTES_MAX):
+            return rest
+        time.sleep(0.001)
+    return b""
+
+
 def read_lines(file: Lines, path: str, complain: Complain) -> Iterator[Event]:
     """The events of one file, lazily; what is none is complained about and passed over."""
     bad = 0
@@ -157,6 +169,8 @@ def read_lines(file: Lines, path: str, complain: Complain) -> Iterator[Event]:
     try:
         while line := file.readline(LINE_BYTES_MAX):
             number += 1
+            if not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+                line += _rest(file)
             ended = line.endswith(b"\n")
             if not ended and len(line) == LINE_BYTES_MAX:
                 while (rest := file.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
