@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page
 
 from tests.page import browser
@@ -12,25 +14,24 @@ from tests.page.live import LiveCluster
 ALL_CUT = "Object.values(zab.app.live.nodes).every((node) => node.faults)"
 ALL_HEALED = "Object.values(zab.app.live.nodes).every((node) => !node.faults)"
 
-# Sends the form in the very moment in which all say that they are cut off: a leader without a quorum gives up soon, and
-# a hand would be slow.
-SEND_WHEN_CUT = f"""() => {{
-  const watch = setInterval(() => {{
-    if (!{ALL_CUT}) return;
-    clearInterval(watch);
-    document.getElementById("send").click();
-  }}, 1);
-}}"""
-
-NOT_COMMITTED = """(({ proposed, committed }) => {
-  const { zcmp, zstr } = zab.reducer;
-  return zcmp(proposed, committed) > 0 && zstr(proposed);
-})(zab.app.live.nodes[arg])"""
-
-LAST_OF_ITS_LEADERSHIP = """node => {
-  const gaveUp = ({ e }) => e.n === node && e.k === "state" && e.role === "LOOKING" && e.phase === "QUIESCE";
-  zab.pauseAt(zab.history.records.findLast(gaveUp).i - 1);
+# Sends the form again and again while this node leads: without a quorum it gives up soon, and nobody knows when all are
+# cut off.
+SEND_ON = """node => {
+  const sending = setInterval(() => {
+    if (zab.app.live.nodes[node].role === "LEADING") document.getElementById("send").click();
+    else clearInterval(sending);
+  }, 60);
 }"""
+
+# When the last of all was cut off: the first entry that this node proposed then, and where it gave up to lead.
+PROPOSED_IN_VAIN = """(() => {
+  const { records } = zab.history;
+  const cut = records.findLast(({ e }) => e.k === "fault" && e.what === "set" && e.rules.length).i;
+  const own = records.filter(({ e, i }) => e.n === arg && i > cut);
+  const entry = own.find(({ e }) => e.k === "propose");
+  const gaveUp = own.find(({ e }) => e.k === "state" && e.role === "LOOKING" && e.phase === "QUIESCE");
+  return entry && gaveUp && [zab.reducer.zstr(entry.e.z), gaveUp.i];
+})()"""
 
 
 def sides(page: Page) -> dict[int, str]:
@@ -145,6 +146,16 @@ def test_one_node_is_cut_off_by_its_button(pages: Pages, live: LiveCluster) -> N
     browser.look(page, other, "follower")
 
 
+def test_a_node_whose_stream_has_yet_to_open_is_told_of_a_split_too(pages: Pages, live: LiveCluster) -> None:
+    page = pages.context().new_page()
+    page.route(re.compile("/events"), lambda route: None)  # never answered
+    page.goto(live.url())
+    browser.leader(page)
+    browser.health(page, "healthy")
+    page.evaluate("zab.partition([0, 1], [2, 3, 4])")
+    assert all(live.own(node)["faults"]["rules"] for node in range(5))
+
+
 def test_escape_takes_a_split_back(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     other = (browser.leader(page) + 1) % 5
@@ -166,14 +177,15 @@ def test_why_not_committed_is_answered_during_a_partition(pages: Pages, live: Li
     page.select_option("#op", "target_new")
     page.select_option("#to", str(first))
     page.fill("#value", "99")
-    page.evaluate(SEND_WHEN_CUT)
+    page.evaluate(SEND_ON, first)
     split(page, first, companion)
-    entry = browser.until(page, NOT_COMMITTED, first)
+    browser.until(page, ALL_CUT)
     browser.leader(page, but=first)
     browser.settled(page)
+    entry, gave_up = browser.until(page, PROPOSED_IN_VAIN, first)
 
     # The moment before the old leader gave up: two have it on disk, and three are cut off from it.
-    page.evaluate(LAST_OF_ITS_LEADERSHIP, first)
+    page.evaluate("i => zab.pauseAt(i - 1)", gave_up)
     browser.mode(page, "paused")
     page.click(f'#logs thead button[data-z="{entry}"]')
     page.wait_for_selector('#why-text li[data-code="entry.waiting"]')

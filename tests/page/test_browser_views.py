@@ -47,6 +47,7 @@ def recorded(pages: Pages, **options: Any) -> Page:
 def test_everything_is_done_with_the_keyboard_alone(pages: Pages, live: LiveCluster) -> None:
     page = pages.open(live.url())
     first = browser.leader(page)
+    page.wait_for_selector("#value:enabled")
     key = page.keyboard
     key.press("t")
     assert page.evaluate("document.activeElement.id") == "value"
@@ -163,12 +164,30 @@ def test_keys_typed_into_a_field_stay_there(pages: Pages, live: LiveCluster) -> 
     page = pages.open(live.url())
     shown = browser.leader(page)
     page.keyboard.press(str(shown))
+    page.wait_for_selector("#as:enabled")
     page.focus("#as")
     page.keyboard.type("kzux. 012")
     assert page.input_value("#as") == "kzux. 012"
     assert set(live.states().values()) == {"running"}
     assert page.get_attribute("#mode", "data-mode") == "live"
     assert page.locator("dialog[open]").count() == 0
+
+
+def test_a_field_that_closes_while_one_types_takes_the_rest_too(pages: Pages, live: LiveCluster) -> None:
+    page = pages.open(live.url())
+    browser.leader(page)
+    page.keyboard.press("4")
+    page.wait_for_selector("#as:enabled")
+    page.focus("#as")
+    page.keyboard.type("an")
+    for node in range(3):
+        live.order("kill", node)
+    page.wait_for_selector("#send:disabled")
+    page.keyboard.type("k")
+    assert page.input_value("#as") == "ank"
+    assert live.states()[4] == "running", "that was no command"
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_selector("#as:disabled")
 
 
 def test_the_table_says_in_words_what_the_map_draws(pages: Pages, live: LiveCluster) -> None:
