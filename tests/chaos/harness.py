@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import threading
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import zmq
 
@@ -28,6 +29,11 @@ from zabzmq.trace.checker import UNKNOWN, Call
 
 def now_ms() -> float:
     return time.monotonic() * 1000.0
+
+
+def events_in(path: Path) -> list[dict[str, Any]]:
+    """Events in the log of a node that runs: of the last one only a part may be written yet."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()]
 
 
 def file_system(path: Path) -> str:

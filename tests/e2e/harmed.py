@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.harness import is_free
+from tests.chaos.harness import events_in, is_free
 from tests.e2e.real import PATIENCE_S, Program, Ran, RealCluster
 from zabzmq.cli import common
 from zabzmq.cli.server import server
@@ -120,8 +120,7 @@ class Harmed(RealCluster):
 
     def events(self, node: int, kind: str) -> list[dict[str, Any]]:
         path = self.config.log_dir / f"node-{node}.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [event for event in map(json.loads, lines) if event["k"] == kind]
+        return [event for event in events_in(path) if event["k"] == kind] if path.exists() else []
 
     def until_event(self, node: int, kind: str, **fields: Any) -> dict[str, Any]:
         found: list[dict[str, Any]] = []

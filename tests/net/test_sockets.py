@@ -50,6 +50,14 @@ def rig() -> Iterator[Rig]:
     made.close()
 
 
+def never_time_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes of waiting, so what comes was noticed at once, however busy the machine is."""
+    rig.link_timeout_ms = 600_000
+    for settings in (options.MESH_DEALER, options.SUBSCRIBER, options.LINK_DEALER):
+        for option in (zmq.CONNECT_TIMEOUT, zmq.HANDSHAKE_IVL, zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT):
+            monkeypatch.setitem(settings, option, 600_000)
+
+
 # ---- links -------------------------------------------------------------------------------------------------------
 
 
@@ -143,11 +151,12 @@ def test_a_new_link_replaces_the_one_before(rig: Rig) -> None:
     assert not rig.lost(0, second)
 
 
-def test_a_refused_connection_is_a_lost_link_at_once(rig: Rig) -> None:
+def test_a_refused_connection_is_a_lost_link_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_time_out(rig, monkeypatch)
     node = rig.start(1)
     link = LinkId(node.me, 1)
     node.open_link(link, PeerId(0))
-    assert rig.until(lambda: rig.lost(1, link)) < 300
+    rig.until(lambda: rig.lost(1, link))
     assert rig.lost(1, link) == ["refused"]
 
 
@@ -261,7 +270,8 @@ while True:
 """
 
 
-def test_a_killed_leader_is_noticed_within_milliseconds(rig: Rig) -> None:
+def test_a_killed_leader_is_noticed_within_milliseconds(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_time_out(rig, monkeypatch)
     addresses = [address for peer in sorted(rig.endpoints) for address in rig.endpoints[peer]]
     with subprocess.Popen([sys.executable, "-c", CHILD, *addresses], stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -273,9 +283,8 @@ def test_a_killed_leader_is_noticed_within_milliseconds(rig: Rig) -> None:
             node.open_link(link, PeerId(0))
             rig.until_heard(1, LinkUp(link))
             child.kill()
-            # On an idle machine 1 to 10 ms; the bound leaves room for a busy one, and none for a time-out.
-            took = rig.until(lambda: rig.has_heard(1, MeshDown(PeerId(0))) and rig.lost(1, link) == ["disconnected"])
-            assert took < 300
+            # On an idle machine 1 to 10 ms.
+            rig.until(lambda: rig.has_heard(1, MeshDown(PeerId(0))) and rig.lost(1, link) == ["disconnected"])
         finally:
             child.kill()
 
@@ -420,10 +429,17 @@ def test_a_subscription_made_anew_hears_again(rig: Rig) -> None:
     rig.nodes[1].resubscribe(PeerId(7))
 
 
+def until_subscribed(rig: Rig, publisher: zmq.Socket[bytes]) -> None:
+    """To both topics, by the one node that runs."""
+    for _ in range(2):
+        rig.until(lambda: publisher.poll(0))
+        publisher.recv()
+
+
 def test_what_pub_lost_is_counted(rig: Rig) -> None:
     rig.start(1)
     publisher = rig.foreign(zmq.XPUB, bind=rig.endpoints[PeerId(0)].publish)
-    rig.until(lambda: publisher.poll(0))
+    until_subscribed(rig, publisher)
     source = ProcessId(PeerId(0), 1000, 1)
     for seq in (1, 2, 7):
         publisher.send_multipart([b"hb", *frames(source, ProcessId(PeerId(0), 0, 0), None, seq, BEAT)])
@@ -434,7 +450,7 @@ def test_what_pub_lost_is_counted(rig: Rig) -> None:
 def test_a_publisher_speaks_for_itself_only_and_on_the_right_topic(rig: Rig) -> None:
     rig.start(1)
     publisher = rig.foreign(zmq.XPUB, bind=rig.endpoints[PeerId(0)].publish)
-    rig.until(lambda: publisher.poll(0))
+    until_subscribed(rig, publisher)
     for topic, source in ((b"hb", ProcessId(PeerId(2), 1, 1)), (b"cm", ProcessId(PeerId(0), 1, 1))):
         publisher.send_multipart([topic, *frames(source, ProcessId(PeerId(0), 0, 0), None, 1, BEAT)])
     rig.until(lambda: rig.nodes[1].dropped == {"stranger": 1, "place": 1})

@@ -176,7 +176,7 @@ def play(page: Page, name: str, op: str, value: int | None = None, to: str = "le
         page.fill("#value", str(value))
     before = page.evaluate("zab.app.results[0]?.key ?? null")
     page.click("#send")
-    until(page, "(zab.app.results[0]?.key ?? null) !== arg", before)
+    until(page, "(zab.app.results[0]?.key ?? arg) !== arg", before)  # it gets its key when it is drawn
     outcome = '#outcome:not([data-outcome="sending"])'
     return attribute(page, outcome, "data-outcome")
 

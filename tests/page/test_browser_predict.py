@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 import pytest
 from playwright.sync_api import APIResponse, Page, Route
 
-from tests.chaos.harness import wait_for
+from tests.chaos.harness import events_in, wait_for
 from tests.e2e.real import PATIENCE_S
 from tests.page import browser
 from tests.page.browser import Pages
@@ -21,8 +21,7 @@ from zabzmq.server.config import PORT_OFFSETS
 def written(live: LiveCluster) -> list[dict[str, Any]]:
     """The predictions in the event logs of all nodes."""
     files = [live.real.config.log_dir / f"node-{node}.jsonl" for node in live.real.config.ids]
-    events = (json.loads(line) for path in files for line in path.read_text().splitlines() if '"predict"' in line)
-    return [event for event in events if event.get("what") == "predict"]
+    return [event for path in files for event in events_in(path) if event.get("what") == "predict"]
 
 
 def refused(live: LiveCluster, said: Any, token: str, why: str) -> tuple[int, bool]:

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.harness import Cluster, wait_for
+from tests.chaos.harness import Cluster, events_in, wait_for
 from zabzmq.client.call import Outcome
 from zabzmq.machine.operations import Guess, Operation, Put, Target
 from zabzmq.server.config import PORT_OFFSETS
@@ -114,6 +114,5 @@ def state_of(cluster: Cluster, each: int) -> dict[str, Any]:
 
 def is_written(cluster: Cluster, state: dict[str, Any]) -> bool:
     """Is the event that this state stands for in the file already?"""
-    path = cluster.config.log_dir / f"node-{state['n']}.jsonl"
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[-40:]]
+    events = events_in(cluster.config.log_dir / f"node-{state['n']}.jsonl")[-40:]
     return any(event["boot"] == state["boot"] and event["seq"] >= state["seq"] for event in events)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.harness import Cluster, wait_for
+from tests.chaos.harness import Cluster, events_in, wait_for
 from zabzmq.client.call import Outcome
 from zabzmq.cluster.supervisor import Supervisor
 from zabzmq.machine.operations import Put
@@ -66,8 +66,7 @@ class Watched(Cluster):
         wait_for(serving, PATIENCE_S, "three nodes that serve")
 
     def events(self, node: int) -> list[dict[str, Any]]:
-        path = self.config.log_dir / f"node-{node}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return events_in(self.config.log_dir / f"node-{node}.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -205,4 +204,5 @@ def test_a_node_without_an_endpoint_listens_nowhere_more(tmp_path: Path) -> None
         with socket.socket() as probe:
             assert probe.connect_ex((LOOPBACK, alone.config.listen(0).observe)) != 0
         assert not (alone.config.log_dir / "token").exists()
-        assert '"k":"state"' in (alone.config.log_dir / "node-0.jsonl").read_text()
+        log = alone.config.log_dir / "node-0.jsonl"  # a node writes what it tells a moment later
+        wait_for(lambda: log.exists() and '"k":"state"' in log.read_text(), PATIENCE_S, "events all the same")
