@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -226,17 +227,28 @@ def test_a_read_that_nobody_answers_is_not_unknown(play: Run, cluster: FakeClust
     assert play("get", "--timeout", 0.2).code == 3
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["get"],
-        ["get", "--from", 1],
-        ["get", "--from", "any"],
-        ["kv", "put", "k", "v", "--node", 0],
-        ["monitor"],
-        ["log"],
-    ],
-)
+IN_ANOTHER_CLUSTER: list[list[str | int]] = [
+    ["get"],
+    ["get", "--from", 1],
+    ["get", "--from", "any"],
+    ["kv", "put", "k", "v"],
+    ["kv", "put", "k", "v", "--node", 0],
+    ["monitor"],
+    ["log"],
+]
+
+
+@pytest.mark.parametrize("command", IN_ANOTHER_CLUSTER)
+def test_where_another_cluster_is_at_every_address_it_is_told_at_once(run: Run, command: list[str | int]) -> None:
+    with FakeCluster(3, cluster="green") as cluster:
+        began = time.monotonic()
+        ran = run("--base-port", cluster.base_port, "--nodes", 3, *command, "--timeout", 600)
+    assert time.monotonic() - began < 60
+    assert ran.code == 1
+    assert 'belong to cluster "green", not "demo"' in ran.err
+
+
+@pytest.mark.parametrize("command", IN_ANOTHER_CLUSTER)
 def test_another_cluster_exits_1_and_names_it(run: Run, command: list[str | int]) -> None:
     with FakeCluster(3, cluster="green") as cluster:
         ran = run("--base-port", cluster.base_port, *command, "--timeout", 0.2)

@@ -289,6 +289,24 @@ def test_another_cluster_on_these_ports_is_told_apart() -> None:
         assert (call.outcome, call.why) == (Outcome.NOT_DONE, WRONG_CLUSTER)
 
 
+def test_as_long_as_one_address_is_not_taken_by_another_cluster_ours_is_waited_for() -> None:
+    with FakeCluster(3, cluster="other", up=(1, 2)) as cluster, Client(cluster.endpoints, timeout_ms=60_000) as client:
+        write, read = client.submit(Target(50)), client.read(GameQuery())
+        while len(client.search.foreign) < 2:
+            client.pump(10)
+        assert client.pump(100) == []
+        cluster.start(0)
+        assert {client.wait(call).why for call in (write, read)} == {WRONG_CLUSTER}
+        cluster.kill(0)  # and with it, what it had said
+        while 0 in client.reachable:
+            client.pump(10)
+        late = client.submit(Target(50))
+        asked = len(cluster.of(Hello))
+        while len(cluster.of(Hello)) < asked + 4:  # the first two are answered by now
+            client.pump(10)
+        assert late.outcome is None
+
+
 def test_nobody_of_another_cluster_is_asked_for_anything() -> None:
     with FakeCluster(cluster="other") as cluster, client_of(cluster, timeout_ms=150) as client:
         calls = [client.read(GameQuery(), linear=linear, node=node) for linear in (False, True) for node in (ANY, 2)]

@@ -150,8 +150,11 @@ def _show(ctx: click.Context, since: Zxid | None, upto: Zxid | None, jsonl: bool
                 if events:
                     sys.stdout.flush()
                 waited = 0.0 if news else waited + 200.0
+                elsewhere = len(stream.foreign) == len(config.client_endpoints)
                 # A stream may be silent for long, but who waits for the rest of a log wants to know.
                 if waited >= asked.timeout_ms and (upto is not None or not stream.in_touch):
+                    break
+                if elsewhere and not stream.in_touch:
                     break
             else:
                 return

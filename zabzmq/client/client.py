@@ -469,6 +469,10 @@ class Client:
 
     def _on_hint(self, node: int, hint: Hint, now: float) -> None:
         led = self.search.on_hint(node, hint)
+        if node in self.search.foreign and self._is_out_of_place():
+            for player in self._players.values():
+                self._finished += player.fail_waiting(*self._excuse(player.node), self._clock())
+            self._finished += self._reads.fail_waiting(self._excuse, self._clock())
         if hint.cluster == self.cluster and node not in self._ours:
             self._ours.add(node)
             for player in self._players.values():
@@ -483,6 +487,10 @@ class Client:
             for player in self._players.values():
                 if player.node is None and (player.waiting or player.sessions):
                     self._mark(player)
+
+    def _is_out_of_place(self) -> bool:
+        """Another cluster answers at every address: waiting for ours would only hide that."""
+        return all(c.up and node in self.search.foreign for node, c in self._links.by_node.items())
 
     def _lost(self, node: int | None) -> None:
         """What was sent to this node (None: to the leader) may have come to nothing: send it again, or elsewhere."""

@@ -156,6 +156,15 @@ class Reads:
             if asked.node == node if node is not None else asked.kind.target is None:
                 self._again(rid)
 
+    def fail_waiting(self, excuse: Excuse, now: float) -> Calls:
+        """None of what waits can be asked of anybody."""
+        waiting, self.waiting = self.waiting, {}
+        for kind, calls in waiting.items():
+            why, text = excuse(kind.target)
+            for call in calls:
+                call.finish(Outcome.NOT_DONE, why, text, now)
+        return [call for calls in waiting.values() for call in calls]
+
     # ---- time ----------------------------------------------------------------------------------------------------
 
     def expire(self, now: float, excuse: Excuse) -> tuple[Calls, bool]:
