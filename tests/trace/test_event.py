@@ -29,7 +29,8 @@ from zabzmq.core.quorum import Voters
 from zabzmq.core.zxid import ZERO, LinkId, PeerId, ProcessId, Zxid
 from zabzmq.machine.operations import Delete, Guess, Operation, Put, Register, SealedRun
 from zabzmq.trace.counts import boot_of
-from zabzmq.trace.event import KINDS, EventObserver
+from zabzmq.trace.event import EventObserver
+from zabzmq.trace.steps import KINDS
 from zabzmq.trace.teller import LINES_PER_SECOND, encode_events
 
 LEADER = ProcessId(PeerId(0), 11, 1)

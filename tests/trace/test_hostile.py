@@ -10,13 +10,13 @@ import pytest
 
 from zabzmq.trace import export
 from zabzmq.trace.check import checked
-from zabzmq.trace.event import KINDS
 from zabzmq.trace.explain_election import explain_election
 from zabzmq.trace.explain_entry import explain_entry
 from zabzmq.trace.explain_node import explain_node
 from zabzmq.trace.merge import merge
 from zabzmq.trace.reading import Event, parse
 from zabzmq.trace.reduced import reduce
+from zabzmq.trace.steps import KINDS
 from zabzmq.trace.telling import tell
 
 WORDS = (
