@@ -30,7 +30,7 @@ PROPOSED_IN_VAIN = """(() => {
   const own = records.filter(({ e, i }) => e.n === arg && i > cut);
   const entry = own.find(({ e }) => e.k === "propose");
   const gaveUp = own.find(({ e }) => e.k === "state" && e.role === "LOOKING" && e.phase === "QUIESCE");
-  return entry && gaveUp && [zab.reducer.zstr(entry.e.z), gaveUp.i];
+  return entry && gaveUp && [zab.zstr(entry.e.z), gaveUp.i];
 })()"""
 
 

@@ -379,6 +379,16 @@ def test_a_violation_names_the_two_events_that_contradict(pages: Pages) -> None:
     page.wait_for_selector("body[data-violated]")
 
 
+def test_a_node_that_cuts_off_what_was_committed_breaks_a_promise(pages: Pages) -> None:
+    story = Story()
+    story.commit(1)
+    story.commit(2)
+    story.tell(1, "truncate", z=[1, 1], was=[1, 2])
+    page = pages.open(unused_address())
+    browser.drop(page, lost_jsonl=story.text)
+    page.wait_for_selector('#inv-lost[data-ok="false"]')
+
+
 def test_a_hundred_thousand_events_leave_it_responsive_and_it_says_what_it_cut(pages: Pages, tmp_path: Path) -> None:
     story = Story()
     counter = 0
