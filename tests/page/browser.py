@@ -23,6 +23,12 @@ QUIET: Final = (
     " --disable-sync --disable-quic"
 )
 PATIENCE_MS: Final = 45_000
+SETTLED: Final = """arg.every(({ id, boot, seq, up }) => {
+  const kept = zab.history.state.nodes[id];
+  if (!boot || !kept) return !boot;
+  if (kept.boot !== boot) return kept.boot === zab.app.live.nodes[id].boot;
+  return kept.seq > seq || (kept.seq === seq && kept.up === up);
+})"""
 
 
 class Need(NamedTuple):
@@ -147,8 +153,11 @@ def until(page: Page, holds: str, arg: object = None) -> Any:
 
 
 def settled(page: Page) -> None:
-    """Wait until what was shown is also history: the page orders events before it keeps them."""
-    until(page, "zab.history.end > 0 && zab.history.state.t >= arg", page.evaluate("zab.app.live.t"))
+    """Wait until what was shown is also history: the page orders events before it keeps them.
+
+    Node by node: what one of them told later may have come sooner.
+    """
+    until(page, SETTLED, page.evaluate("Object.values(zab.app.live.nodes)"))
 
 
 def frames(page: Page, count: int = 2) -> None:
