@@ -92,14 +92,19 @@ class Steps:
         self.holds[node] = said["hold"]
 
     def to_all(self, path: str, body: dict[str, Any]) -> list[int]:
-        """The same to all that are asked; who did not answer."""
-        missed = []
-        for node in sorted(self.holds):
+        """The same to all that are asked; who did not answer. At once: who is not held yet waits in vain for those who
+        are, and soon gives them up."""
+        nodes = sorted(self.holds)
+
+        def missed(node: int) -> bool:
             try:
                 self.post(node, path, body)
             except NoAnswer:
-                missed.append(node)
-        return missed
+                return True
+            return False
+
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            return [node for node, is_missed in zip(nodes, pool.map(missed, nodes), strict=True) if is_missed]
 
     def next_now(self) -> str:
         return self.look().next()
