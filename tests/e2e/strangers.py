@@ -87,7 +87,14 @@ class Bystander:
 
     def __init__(self, cluster: RealCluster) -> None:
         self.cluster = cluster
-        self.before = cluster.status()
+        self.before = cluster.until("calm", self._is_calm)
+
+    @staticmethod
+    def _is_calm(status: dict[str, Any]) -> bool:
+        """A leader is established a moment before the last of its followers knows."""
+        return status["leader"] is not None and all(
+            node["phase"] == "BROADCAST" for node in status["nodes"] if node["up"]
+        )
 
     @staticmethod
     def _kept(status: dict[str, Any]) -> dict[str, Any]:

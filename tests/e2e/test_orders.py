@@ -148,9 +148,10 @@ def test_processes_and_logs_are_shown_as_tables_and_lines(many: Harmed) -> None:
 
 
 def test_logs_follow_what_comes(many: Harmed) -> None:
-    with many.program("zookeeper_server.py", "cluster", "logs", "-f", "-n", 0, *many.directories) as program:
+    with many.program("zookeeper_server.py", "cluster", "logs", "-f", "-n", 1, *many.directories) as program:
+        program.until_count(1)  # it is there, and sees what comes from now on
         restarted = many.order("restart", "follower")
-        program.until_line(f"n{restarted} ")
+        program.until(lambda lines: any(f"n{restarted} " in line for line in lines[1:]), "the node's start")
         assert program.end(signal.SIGINT).code == 0
     many.until_equal()
 
