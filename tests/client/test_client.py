@@ -180,16 +180,23 @@ def test_a_refused_attempt_after_a_lost_one_stays_unknown(cluster: FakeCluster) 
 
 @pytest.mark.parametrize("why", ["busy", "not_executed", "not_leader"])
 def test_only_refused_attempts_mean_surely_not_done(cluster: FakeCluster, why: str) -> None:
+    refused: list[Submit] = []
+
     def refuse(node: int, request: ClientRequest) -> str | ClientReply:
-        if isinstance(request, Submit):
-            return No(0, request.session, request.seq, 1, why, "not now", retry_ms=10)
-        return SERVE
+        if not isinstance(request, Submit):
+            return SERVE
+        refused.append(request)
+        retry_ms = 10
+        if len(refused) == 2:  # and no third attempt that time may run out on
+            cluster.leader, retry_ms = None, 1_000
+        return No(0, request.session, request.seq, 1, why, "not now", retry_ms=retry_ms)
 
     cluster.behave(refuse)
-    with client_of(cluster, timeout_ms=200) as client:
-        call = client.do(Put(b"k", b"v"))
+    with client_of(cluster) as client:
+        call = client.do(Put(b"k", b"v"), timeout_ms=600)
         assert (call.outcome, call.why) == (Outcome.NOT_DONE, why)
-        assert call.attempts > 1
+        assert call.attempts == 2
+        cluster.leader = 0
         cluster.behave(lambda node, request: SERVE)
         again = client.do(Put(b"k", b"w"))
         assert (again.outcome, again.seq) == (Outcome.OK, 1), "a number that was surely not used is used again"
