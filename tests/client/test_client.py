@@ -144,7 +144,7 @@ def test_a_deposed_leader_that_still_calls_itself_established_is_not_believed(cl
 
 def test_silence_after_sending_leaves_the_outcome_unknown(cluster: FakeCluster) -> None:
     cluster.behave(lambda node, request: SILENT if isinstance(request, Submit) else SERVE)
-    with client_of(cluster, timeout_ms=200) as client:
+    with client_of(cluster, timeout_ms=600) as client:
         call = client.do(Put(b"k", b"v"))
         assert call.outcome is Outcome.UNKNOWN
         assert call.session is not None and call.seq == 1
@@ -152,7 +152,7 @@ def test_silence_after_sending_leaves_the_outcome_unknown(cluster: FakeCluster) 
 
 def test_an_unknown_operation_goes_before_the_next_one_and_takes_effect_once(cluster: FakeCluster) -> None:
     cluster.behave(lambda node, request: SILENT if isinstance(request, Submit) else SERVE)
-    with client_of(cluster, timeout_ms=150) as client:
+    with client_of(cluster, timeout_ms=600) as client:
         assert client.do(Cas(b"n", None, b"1")).outcome is Outcome.UNKNOWN
         cluster.behave(lambda node, request: SERVE)
         call = client.do(Cas(b"n", b"1", b"2"), timeout_ms=5_000)
@@ -268,7 +268,7 @@ def test_a_gap_is_filled_from_the_number_the_leader_wants(cluster: FakeCluster) 
 
 def test_without_a_leader_nothing_is_sent_and_nothing_is_done(cluster: FakeCluster) -> None:
     cluster.lead(None)
-    with client_of(cluster, timeout_ms=150) as client:
+    with client_of(cluster, timeout_ms=600) as client:
         call = client.do(Put(b"k", b"v"))
         assert (call.outcome, call.why, call.attempts) == (Outcome.NOT_DONE, NO_LEADER, 0)
         assert client.ask(GameQuery()).why == NO_LEADER
@@ -291,7 +291,7 @@ def test_a_cluster_that_starts_late_is_found() -> None:
 
 
 def test_another_cluster_on_these_ports_is_told_apart() -> None:
-    with FakeCluster(cluster="other") as cluster, client_of(cluster, timeout_ms=150) as client:
+    with FakeCluster(cluster="other") as cluster, client_of(cluster) as client:
         call = client.do(Put(b"k", b"v"))
         assert (call.outcome, call.why) == (Outcome.NOT_DONE, WRONG_CLUSTER)
 
@@ -315,7 +315,7 @@ def test_as_long_as_one_address_is_not_taken_by_another_cluster_ours_is_waited_f
 
 
 def test_nobody_of_another_cluster_is_asked_for_anything() -> None:
-    with FakeCluster(cluster="other") as cluster, client_of(cluster, timeout_ms=150) as client:
+    with FakeCluster(cluster="other") as cluster, client_of(cluster) as client:
         calls = [client.read(GameQuery(), linear=linear, node=node) for linear in (False, True) for node in (ANY, 2)]
         calls.append(client.submit(Put(b"k", b"v"), client.player("alice", 0)))
         for call in calls:
@@ -390,7 +390,7 @@ def test_local_reads_go_where_they_are_told_and_never_back(cluster: FakeCluster)
 
 def test_a_read_is_asked_again_and_never_unknown(cluster: FakeCluster) -> None:
     cluster.behave(lambda node, request: SILENT if isinstance(request, ReadMany) else SERVE)
-    with client_of(cluster, timeout_ms=500) as client:
+    with client_of(cluster, timeout_ms=800) as client:
         call = client.ask(GameQuery())
         assert call.outcome is Outcome.NOT_DONE
         assert len(cluster.of(ReadMany)) == 2
@@ -414,7 +414,7 @@ def test_a_lost_registration_is_made_anew() -> None:
 
 def test_an_operation_of_an_earlier_run_is_repeated_without_a_second_effect(cluster: FakeCluster) -> None:
     cluster.behave(lambda node, request: LOSE_REPLY if isinstance(request, Submit) else SERVE)
-    with client_of(cluster, timeout_ms=150) as client:
+    with client_of(cluster, timeout_ms=600) as client:
         lost = client.do(Cas(b"n", None, b"1"))
         assert lost.outcome is Outcome.UNKNOWN and lost.session is not None
     cluster.behave(lambda node, request: SERVE)
