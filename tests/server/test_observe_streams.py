@@ -15,6 +15,14 @@ from zabzmq.server.observe_streams import STREAMS_MAX
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Endpoint]:
+    with Endpoint(tmp_path, ring_bytes=20_000) as endpoint:
+        yield endpoint
+        assert endpoint.warnings == []
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Endpoint]:
+    """One that cuts off who does not read for 300 ms."""
     with Endpoint(tmp_path, limits=SHORT, ring_bytes=20_000) as endpoint:
         yield endpoint
         assert endpoint.warnings == []
@@ -110,7 +118,8 @@ def test_a_node_that_stops_says_so(tmp_path: Path) -> None:
         assert stream.next() is None
 
 
-def test_a_reader_that_does_not_read_is_cut_off_and_the_others_do_not_notice(node: Endpoint) -> None:
+def test_a_reader_that_does_not_read_is_cut_off_and_the_others_do_not_notice(hasty: Endpoint) -> None:
+    node = hasty
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     slow.settimeout(PATIENCE_S)
