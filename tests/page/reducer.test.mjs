@@ -284,6 +284,16 @@ test("notes are told in words", () => {
   ]) assert.equal(page.words(run.tell(0, "note", what)), said);
 });
 
+test("a prediction that is heard after what came is judged by the moment at which it was made", () => {
+  const run = Run.ready();
+  const asked = run.tell(1, "note", { what: "predict", by: "ann", question: "kill", target: 0, answer: "another" });
+  run.tell(2, "note", { what: "mesh", peer: 0, up: false });
+  run.leads(2, 2);
+  const state = initialState();
+  for (const event of [...run.events.filter((each) => each !== asked), asked]) reduce(state, event);
+  assert.deepEqual(state.bets.map(({ came }) => came), ["another"]);
+});
+
 const BETS = {
   another: (run) => { run.tell(1, "note", { what: "mesh", peer: 0, up: false }); run.leads(2, 2); },
   same: (run) => { run.tell(0, "note", { what: "mesh", peer: 2, up: false }); run.t += 3; run.tell(0, "note", { text: "three seconds later" }); },
