@@ -298,7 +298,7 @@ def test_messages_stand_still_where_motion_is_unwanted(pages: Pages, live: LiveC
     browser.leader(page)
     page.evaluate(ON_THE_WAY)
     assert browser.play(page, "ann", "target_new", 45) == "ok"
-    browser.until(page, "window.parts.length > 20")
+    browser.until(page, "window.parts.length && !document.querySelector('#messages circle')")  # they came, and went
     middle = page.evaluate("window.parts")
     assert all(middle) if motion == "reduce" else not all(middle)
 
