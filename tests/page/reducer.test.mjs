@@ -270,6 +270,20 @@ test("who did not count in the election and has joined since is said to count by
   assert.deepEqual(of2(), [["election.uncounted", idOf(refused)], ["election.joined", idOf(joined)]]);
 });
 
+test("who counts and does not stand for election is not said to have an empty disk", () => {
+  const run = new Run();
+  for (const n of VOTERS) run.boot(n).joined = true;
+  run.tell(2, "state", { role: "LOOKING", phase: "ELECTION", epoch: 1, leader: null, why: "no_quorum", text: "told so" });
+  const vote = run.tell(2, "vote", { round: 1, candidate: null, why: "abstained", text: "its disk is full" });
+  const of2 = () => why(run).node(2).clauses.filter(({ code }) => /abst|uncounted/.test(code)).map(({ code, id }) => [code, id]);
+  assert.deepEqual(of2(), [["election.abstained", idOf(vote)]]);
+  run.tell(0, "vote", { round: 1, candidate: 0, epoch: 0, z: [0, 0], id: 0, why: "own" });
+  for (const [phase, told] of [["DISCOVERY", "elected"], ["BROADCAST", "established"]])
+    run.tell(0, "state", { role: "LEADING", phase, epoch: 1, leader: 0, why: told, text: told, have: [0, 1], need: 2 });
+  run.follows(2, 0, 1);
+  assert.deepEqual(of2(), [["election.abstained", idOf(vote)]]);
+});
+
 test("notes are told in words", () => {
   const run = Run.ready();
   for (const [what, said] of [

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,10 @@ def play(cluster: Cluster, name: str, operations: list[Operation]) -> None:
 
 def calm(cluster: Cluster) -> bool:
     """All that run are in BROADCAST and have applied the same, so a state stands still while it is asked for."""
-    states = [state_of(cluster, each) for each in cluster.supervisor.running()]
+    try:
+        states = [state_of(cluster, each) for each in cluster.supervisor.running()]
+    except urllib.error.URLError:  # a node that was just started serves clients before it serves observers
+        return False
     return {s["phase"] for s in states} == {"BROADCAST"} and len(
         {(str(s["applied"]), str(s["last"])) for s in states}
     ) == 1

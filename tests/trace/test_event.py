@@ -10,7 +10,7 @@ import pytest
 
 from zabzmq.core.effects import Append, Busy, Fail, Moved, Proposed, Publish, Report, Send, SendVote, Truncate
 from zabzmq.core.history import Admit, Batch, Epochs, History
-from zabzmq.core.inputs import Durable, Input, LinkLost, MeshUp, Quiesced, Received, Request, Tick
+from zabzmq.core.inputs import DiskSpace, Durable, Input, LinkLost, MeshUp, Quiesced, Received, Request, Space, Tick
 from zabzmq.core.lamport import Lamport
 from zabzmq.core.messages import (
     Ack,
@@ -164,13 +164,26 @@ def test_a_vote_is_told_when_it_changes_and_why() -> None:
 
 def test_a_vote_of_a_higher_round_and_one_that_may_not_count_are_told_as_such() -> None:
     node = Watched(LEARNER)
-    node.observer.on_step(1, Tick(), [SendVote(PeerId(1), NOTE._replace(vote=None))])
+    node.observer.on_step(1, Tick(), [SendVote(PeerId(1), NOTE._replace(vote=None, joined=False))])
     later = NOTE._replace(round=5, vote=BETTER)
     node.observer.on_step(2, Received(LEADER, None, later), [SendVote(PeerId(1), later)])
     assert [(e["round"], e["candidate"], e["why"]) for e in node.events if e["k"] == "vote"] == [
         (1, None, "refused"),
         (5, 0, "round"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(Space.FULL, "its disk is full"), (Space.OK, "no quorum was heard since none answered it")]
+)
+def test_one_that_counts_and_does_not_stand_is_told_with_the_reason(level: Space, text: str) -> None:
+    node = Watched(LEARNER)
+    node.observer.on_step(1, DiskSpace(Space.FULL), [])
+    node.observer.on_step(2, DiskSpace(level), [])
+    node.observer.on_step(3, Tick(), [SendVote(PeerId(1), NOTE._replace(vote=None, joined=True))])
+    vote = node.event("vote")
+    assert (vote["candidate"], vote["why"], vote["text"]) == (None, "abstained", text)
+    assert node.lines[-1].rstrip().endswith(f"round 1: vote none: {text}")
 
 
 def test_every_notification_that_leaves_has_the_name_it_is_heard_by() -> None:

@@ -267,6 +267,29 @@ def test_a_node_without_a_leader_says_why_since_when_and_what_it_waits_for(story
     assert proof(answer, "node.stale") is committed
 
 
+def test_a_leader_that_no_quorum_answered_does_not_stand_and_is_not_said_to_be_empty(story: Story) -> None:
+    silent = "no quorum was heard since none answered it"
+    story.looks(0, 1, "no_quorum", "no quorum of echoes within 400 ms")
+    vote = story(0, "vote", round=2, candidate=None, why="abstained", text=silent)
+    answer = node(story, 0)
+    assert proof(answer, "node.abstains") is vote and "node.uncounted" not in codes(answer)
+    assert text(answer, "node.abstains") == f"it does not stand for election: {silent}"
+    story.votes(0, round=3)
+    assert "node.abstains" not in codes(node(story, 0))
+
+
+def test_who_did_not_stand_in_the_last_election_is_told_with_the_reason() -> None:
+    story = Story()
+    story.begin()
+    vote = story(0, "vote", round=2, candidate=None, why="abstained", text="its disk is full")
+    story.votes(1)
+    story.leads(1, 2, [1, 2])
+    answer = election(story)
+    assert proof(answer, "election.abstained") is vote
+    assert text(answer, "election.abstained") == "node 0 did not stand for election: its disk is full"
+    assert "election.uncounted" not in codes(answer)
+
+
 def test_faults_pauses_and_refusals_are_told(story: Story) -> None:
     rules = [{"peer": 1, "cut": "both"}]
     fault = story(2, "fault", what="set", rules=rules, disk_ms=50.0, seed=0)

@@ -86,7 +86,9 @@ def why_not_elected(facts: Facts, node: NodeFacts, elected: Event, winning: Even
     theirs = compared(winning)
     last = votes[-1] if votes else None
     if own is None or own.get("candidate") != node.n:
-        if last is not None and last.get("candidate") is None:
+        if last is not None and last.get("why") == "abstained":
+            yield say("election.abstained", last, n=node.n, text=text_of(last))
+        elif last is not None and last.get("candidate") is None:
             yield say("election.uncounted", last, n=node.n)
             if node.joined is not None:
                 yield say("election.joined", node.joined, n=node.n)

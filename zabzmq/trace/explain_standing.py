@@ -43,6 +43,8 @@ def why_looking(node: NodeFacts) -> Iterable[Clause]:
         yield say("node.alone", node.alone, up=nodes(up), need=node.alone.get("need"))
     if node.uncounted is not None:
         yield say("node.uncounted", node.uncounted)
+    if node.abstains is not None:
+        yield say("node.abstains", node.abstains, text=text_of(node.abstains))
 
 
 def is_down(facts: Facts, node: NodeFacts) -> bool:

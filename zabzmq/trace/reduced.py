@@ -26,6 +26,7 @@ class NodeFacts:
         self.own_vote: Event | None = None
         self.votes: list[Event] = []  # since `left`
         self.uncounted: Event | None = None  # says that it does not count, as long as that holds
+        self.abstains: Event | None = None  # says that it counts, and does not stand for election
         self.joined: Event | None = None  # says that it counts, after it did not
         self.applied: Event | None = None
         self.commit: Event | None = None
@@ -195,7 +196,8 @@ class Facts:
         node.votes.append(event)
         if len(node.votes) > 200:
             del node.votes[:100]
-        if event.get("candidate") is None:
+        node.abstains = event if event.get("why") == "abstained" else None
+        if event.get("why") == "refused":
             node.uncounted, node.joined = event, None
         elif event.get("why") == "own" or event.get("candidate") == event.n:
             node.own_vote = event

@@ -109,6 +109,7 @@ class Steps(Books):
         self._game_told: dict[str, Any] | None = None
         self._step: Input = Tick()
         self._vote: tuple[int, Vote | None] | None = None  # as last told: round and vote
+        self._disk_is_full = False
         self._boots: dict[ProcessId, str] = {}
         self._inputs: dict[type, Callable[[float, Any], None]] = {
             Tick: lambda now, event: None,
@@ -305,6 +306,7 @@ class Steps(Books):
         self._line(f"snapshot {event.zxid} written, log kept from {event.base}")
 
     def _on_disk_space(self, now: float, event: DiskSpace) -> None:
+        self._disk_is_full = event.level is Space.FULL
         self._event("note", {"what": "disk", "level": event.level.name})
         if event.level is Space.OK:
             self._line("disk: enough space again")
@@ -350,7 +352,8 @@ class Steps(Books):
         step = self._step
         heard = step.message if isinstance(step, Received) and isinstance(step.message, Notification) else None
         if note.vote is None:
-            why = "refused"
+            why = "abstained" if note.joined else "refused"
+            fields["text"] = self._why_no_vote(note)
         elif note.vote.leader == self.process:
             why = "own"
         elif heard is not None and heard.round == note.round > round_before:
@@ -363,7 +366,14 @@ class Steps(Books):
         if before is not None:
             fields["than"] = vote_operands(before)
         self._event("vote", fields)
-        self._maybe_line(now, f"round {note.round}: vote {vote_text(note.vote)}")
+        shown = f"none: {fields['text']}" if note.vote is None else vote_text(note.vote)
+        self._maybe_line(now, f"round {note.round}: vote {shown}")
+
+    def _why_no_vote(self, note: Notification) -> str:
+        """The reasons there are for it: L15, E8, E6."""
+        if self._disk_is_full:
+            return "its disk is full"
+        return "no quorum was heard since none answered it" if note.joined else "it does not count yet"
 
     def _on_publish(self, now: float, effect: Publish) -> None:
         message: PubMessage = effect.message

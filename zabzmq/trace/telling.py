@@ -150,7 +150,7 @@ def _snap(event: Event) -> str:
 
 def _vote(event: Event) -> str:
     if event.get("candidate") is None:
-        return f"vote round {event.get('round')}: may not lead now"
+        return f"vote round {event.get('round')}: none, {event.get('text', event.get('why'))}"
     return f"vote round {event.get('round')}: {triple(event.fields)}, {event.get('why')}"
 
 

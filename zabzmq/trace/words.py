@@ -114,8 +114,8 @@ def word(value: Any) -> str:
     return value if isinstance(value, str) else str(encode_json(value), "utf-8")
 
 
-def vote_text(vote: Vote | None) -> str:
-    return "none: this node may not lead now" if vote is None else f"({vote.epoch}, {vote.zxid}, {vote.leader.peer})"
+def vote_text(vote: Vote) -> str:
+    return f"({vote.epoch}, {vote.zxid}, {vote.leader.peer})"
 
 
 def span(first: Zxid, last: Zxid) -> str:
