@@ -111,7 +111,7 @@ def _text(part: Batch | Damage) -> Iterator[str]:
             what = told(run.ops[place])
             who = f"session {dotted(run.session)} operation {run.seq + place}" if run.seq else ""
         elif part.admit is not None:
-            what, who = f"admit node {part.admit.peer} again", f"life {part.admit.life:x}"
+            what, who = f"admit node {part.admit.peer}", f"life {part.admit.life:x}"
         else:
             what, who = "an operation that this version cannot read", ""
         yield f"{zxid!s:<10} {clock}  {what}   {who}".rstrip()
