@@ -304,6 +304,7 @@ def test_as_long_as_one_address_is_not_taken_by_another_cluster_ours_is_waited_f
         assert client.pump(100) == []
         cluster.start(0)
         assert {client.wait(call).why for call in (write, read)} == {WRONG_CLUSTER}
+        assert max(write.ms, read.ms) < 30_000, "at once, not when time is up"
         cluster.kill(0)  # and with it, what it had said
         while 0 in client.reachable:
             client.pump(10)

@@ -507,7 +507,11 @@ def test_a_full_disk_is_refused_below_the_limit(tmp_path: Path, disk: FaultyFile
     with pytest.raises(StorageError, match="only 63 MiB are free, and a node needs 64 to start"):
         Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits())
     disk.free = 64 << 20
-    Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits()).store.close()
+    node = Directory(tmp_path / "node-0", files=disk, limits=SpaceLimits())
+    assert node.store.close()
+    disk.free = 63 << 20
+    with pytest.raises(StorageError, match="only 63 MiB are free, and a node needs 64 to start"):
+        node.reopen()
 
 
 def test_what_a_crash_left_half_made_is_no_reason_to_refuse_a_full_disk(tmp_path: Path, disk: FaultyFiles) -> None:
